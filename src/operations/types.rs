@@ -1,0 +1,308 @@
+//! What the verbs take and give: plain values that both faces fill in and translate.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::backup_set::metadata::{Kind, Metadata};
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::{Code, Error};
+use crate::progress::Monitor;
+
+/// Where to work and how long to wait; common to all verbs.
+#[derive(Clone)]
+pub struct Context {
+    /// `root`; `None`: `$AQE_PROJECT_ROOT`, else the current folder.
+    pub root: Option<PathBuf>,
+    /// `backupDir`, relative to the root or absolute; `None`: `.agentic-qe/backups`.
+    pub backup_dir: Option<PathBuf>,
+    /// Paths or globs relative to the root; `None`: `*.db` and `.agentic-qe/*.db`.
+    pub databases: Option<Vec<String>>,
+    /// How long to wait for another connection's lock on a database.
+    pub busy_timeout: Duration,
+    /// How long to wait for another run's lock on the backups folder.
+    pub lock_timeout: Duration,
+    /// Progress out, cancellation in.
+    pub monitor: Monitor,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Context {
+            root: None,
+            backup_dir: None,
+            databases: None,
+            busy_timeout: Duration::from_millis(5000),
+            lock_timeout: Duration::from_millis(30_000),
+            monitor: Monitor::default(),
+        }
+    }
+}
+
+/// Options of create.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Also write one `.tar.gz` of the whole set.
+    pub compress: bool,
+    /// Read back and check what was written.
+    pub verify: bool,
+    /// Which retention ring the set belongs to.
+    pub kind: Kind,
+    /// A person's note.
+    pub label: Option<String>,
+    /// The operation a safety backup precedes.
+    pub operation: Option<String>,
+    /// Clean-up afterwards; `None`: no clean-up.
+    pub keep_last: Option<u32>,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        CreateOptions { compress: true, verify: true, kind: Kind::Automated, label: None, operation: None, keep_last: Some(10) }
+    }
+}
+
+/// One database of a set that was just made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CapturedDatabase {
+    /// Path relative to the root, `/` separated.
+    pub source: String,
+    /// Absolute path of the copy.
+    pub file: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// 64 hex digits.
+    pub sha256: String,
+    /// `ok`, `damaged`, `cannot-check` or `not-checked`; `None` for a plain file.
+    pub integrity: Option<String>,
+}
+
+/// What create made. A failure that leaves a (marked) set behind fills `failure`; any other is an [`Error`].
+#[derive(Debug)]
+pub struct CreateOutcome {
+    /// The set's name.
+    pub timestamp: Timestamp,
+    /// Kind of the set.
+    pub kind: Kind,
+    /// Whether an archive was made.
+    pub compressed: bool,
+    /// Absolute path of the archive.
+    pub archive: Option<PathBuf>,
+    /// One per database, sorted by source.
+    pub databases: Vec<CapturedDatabase>,
+    /// Sets removed by the clean-up.
+    pub removed: u32,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+    /// `SOURCE_DAMAGED`, with the set kept and marked.
+    pub failure: Option<Error>,
+}
+
+/// Options of restore.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Check the set before and while writing.
+    pub verify: bool,
+    /// Go on where the restore can't be undone or is suspect.
+    pub force: bool,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        RestoreOptions { verify: true, force: false }
+    }
+}
+
+/// What happened to one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Pages were written into the live file.
+    Updated,
+    /// A new file was put in its place.
+    Created,
+    /// Already equal to the backup; nothing was written.
+    Unchanged,
+}
+
+impl Action {
+    /// As in JavaScript.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Action::Updated => "updated",
+            Action::Created => "created",
+            Action::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// One database of a restore.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredDatabase {
+    /// Path relative to the root.
+    pub source: String,
+    /// What was done.
+    pub action: Action,
+    /// Pages written into the live file (of a new file: all of them; of a plain file: 0).
+    pub pages_written: u64,
+}
+
+/// What restore did.
+#[derive(Debug)]
+pub struct RestoreOutcome {
+    /// The set that is live now.
+    pub timestamp: Timestamp,
+    /// The set with the state before; `None` when there was nothing to save.
+    pub safety_backup: Option<Timestamp>,
+    /// One per database, sorted by source.
+    pub databases: Vec<RestoredDatabase>,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+}
+
+/// One set in a listing.
+#[derive(Debug, Clone)]
+pub struct BackupInfo {
+    /// The set's name.
+    pub timestamp: Timestamp,
+    /// ISO 8601, UTC: the metadata's, else the timestamp read as UTC.
+    pub date: String,
+    /// Absolute paths of the database copies (archive-only: of the archive).
+    pub files: Vec<PathBuf>,
+    /// Bytes of `files`.
+    pub size: u64,
+    /// Parsed metadata, if there is readable metadata.
+    pub metadata: Option<Metadata>,
+    /// `automated` when the set says nothing.
+    pub kind: Kind,
+    /// Whether an archive is there.
+    pub compressed: bool,
+    /// Only the archive is left.
+    pub archive_only: bool,
+    /// Every file that the set should have is there with the right size.
+    pub complete: bool,
+}
+
+/// Verdict on one file of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileReport {
+    /// File name in the backups folder.
+    pub file: String,
+    /// Where it goes back to, if known.
+    pub source: Option<String>,
+    /// Whether it may be trusted.
+    pub ok: bool,
+    /// Why not.
+    pub problems: Vec<(Code, String)>,
+}
+
+/// Verdict on a set.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// The set.
+    pub timestamp: Timestamp,
+    /// No problem anywhere.
+    pub ok: bool,
+    /// One per database copy, then metadata, then the archive.
+    pub files: Vec<FileReport>,
+    /// Sentences worth reading that are no damage (legacy, cannot check).
+    pub warnings: Vec<String>,
+}
+
+/// How a database differs from its backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// Equal, but for the change counters that SQLite keeps in the header.
+    Identical,
+    /// Not equal.
+    Different,
+    /// In the set, not in the project.
+    MissingHere,
+    /// In the project, not in the set.
+    MissingThere,
+}
+
+impl Difference {
+    /// As in JavaScript.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Difference::Identical => "identical",
+            Difference::Different => "different",
+            Difference::MissingHere => "missing-here",
+            Difference::MissingThere => "missing-there",
+        }
+    }
+}
+
+/// Rows of one table, there (in the backup) and here (live).
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableComparison {
+    /// Table name.
+    pub table: String,
+    /// Rows in the backup; `None`: no such table there, or it can't be counted.
+    pub backup_rows: Option<u64>,
+    /// Rows live; `None`: no such table here, or it can't be counted.
+    pub live_rows: Option<u64>,
+}
+
+/// One database of a comparison.
+#[derive(Debug, Clone)]
+pub struct DatabaseComparison {
+    /// Path relative to the root.
+    pub source: String,
+    /// The verdict.
+    pub difference: Difference,
+    /// Pages that differ, over the longer of the two.
+    pub pages_different: u64,
+    /// Pages of the longer of the two.
+    pub pages_total: u64,
+    /// Tables whose rows differ or that are on one side only.
+    pub tables: Vec<TableComparison>,
+    /// Schema objects that were added, removed or changed since the backup, as `type name`.
+    pub schema: Vec<String>,
+}
+
+/// A set compared with the project.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The set.
+    pub timestamp: Timestamp,
+    /// Nothing differs and nothing is missing.
+    pub identical: bool,
+    /// Sorted by source.
+    pub databases: Vec<DatabaseComparison>,
+}
+
+/// Bytes in the backups folder.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    /// The folder.
+    pub backup_dir: PathBuf,
+    /// Bytes of everything in it.
+    pub total_size: u64,
+    /// Bytes of database copies.
+    pub databases_size: u64,
+    /// Bytes of archives.
+    pub archives_size: u64,
+    /// Bytes of sidecars, metadata and the rest.
+    pub other_size: u64,
+    /// Complete or not, archive-only not counted.
+    pub backups: u32,
+    /// Archive-only sets.
+    pub archives_only: u32,
+    /// Free bytes on that file system.
+    pub free: u64,
+}
+
+/// What recover found and did.
+#[derive(Debug, Clone, Default)]
+pub struct Recovery {
+    /// A restore that had begun was finished; its set.
+    pub finished_restore: Option<Timestamp>,
+    /// A restore that had begun was undone; its set.
+    pub undone_restore: Option<Timestamp>,
+    /// State saved before finishing, if anything had changed since.
+    pub safety_backup: Option<Timestamp>,
+    /// Half-made or half-removed sets that were swept away.
+    pub swept: u32,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+}
