@@ -4,3 +4,4 @@ pub mod backup_set;
 pub mod error;
 pub mod operations;
 pub mod progress;
+pub mod sqlite;

@@ -1,0 +1,361 @@
+//! One careful connection to a live database: at most one per inode in this process, nothing about the file changed by
+//! looking at it, patience within a time-out.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::header::{self, Header};
+use super::posix_locks;
+use super::raw_file::FileState;
+use crate::error::{Code, Error, Result};
+use crate::progress::Monitor;
+
+/// How long to wait for others, and who may call it off.
+#[derive(Clone)]
+pub struct Patience {
+    /// For one database.
+    pub timeout: Duration,
+    /// Checked while waiting.
+    pub monitor: Monitor,
+}
+
+/// How long SQLite itself waits before control comes back to look for cancellation.
+const BUSY_SLICE: Duration = Duration::from_millis(50);
+
+/// The right to hold the one connection that this process may have to an inode. Open-file-description locks belong to
+/// a descriptor and SQLite shares lock counts between connections of one library, so two would break each other's.
+struct Slot(PathBuf);
+
+static HELD: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+static FREED: Condvar = Condvar::new();
+
+/// The path of an inode's slot. The canonical path stands for the inode; hard links get one through their identity.
+fn slot_key(path: &Path) -> PathBuf {
+    #[cfg(unix)]
+    if let Ok(m) = std::fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt;
+        return PathBuf::from(format!("{}:{}", m.dev(), m.ino()));
+    }
+    path.to_path_buf()
+}
+
+impl Slot {
+    fn take(path: &Path, patience: &Patience) -> Result<Self> {
+        let key = slot_key(path);
+        let deadline = Instant::now() + patience.timeout;
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        while !held.get_or_insert_default().insert(key.clone()) {
+            patience.monitor.check()?;
+            if Instant::now() >= deadline {
+                return Err(busy(path, "another operation of this process is working on it"));
+            }
+            held = FREED.wait_timeout(held, BUSY_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(Slot(key))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&self.0);
+        FREED.notify_all();
+    }
+}
+
+fn busy(path: &Path, why: &str) -> Error {
+    Error::new(
+        Code::DatabaseBusy,
+        format!("{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs", path.display()),
+    )
+}
+
+/// An open live database. Dropping it rolls back what was not committed, leaves `-wal` and `-shm` as they were found,
+/// and takes nobody's locks away.
+pub struct Live {
+    // Dropped before the slot: fields drop in order.
+    connection: Connection,
+    path: PathBuf,
+    wal_was_there: bool,
+    leave_wal: bool,
+    patience: Patience,
+    _slot: Slot,
+}
+
+/// What a pinned database says of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Pages in the pinned snapshot; 0 for a database that was never written.
+    pub page_count: u64,
+    /// `wal`, `delete`, …
+    pub journal_mode: String,
+    /// `UTF-8`, `UTF-16le`, `UTF-16be`.
+    pub encoding: String,
+    /// `PRAGMA user_version`.
+    pub user_version: i64,
+    /// `PRAGMA application_id`.
+    pub application_id: i64,
+    /// Of page 1; `None` without pages.
+    pub header: Option<Header>,
+}
+
+impl Facts {
+    /// Whether the database is in write-ahead mode.
+    pub fn is_wal(&self) -> bool {
+        self.journal_mode == "wal"
+    }
+
+    /// Bytes of the snapshot.
+    pub fn size(&self) -> u64 {
+        self.page_count * u64::from(self.page_size)
+    }
+}
+
+/// A path as SQLite takes it.
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Error::new(Code::InvalidArgValue, format!("{} is not valid UTF-8; rename it to back it up", path.display())))
+}
+
+/// `path` as a `file:` URI that names exactly this file, whatever is in its name, opened as unchanging.
+pub fn immutable_uri(path: &Path) -> Result<String> {
+    let mut uri = String::from("file:");
+    if cfg!(windows) {
+        uri.push('/');
+    }
+    for b in utf8(path)?.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(char::from(b)),
+            b'\\' if cfg!(windows) => uri.push('/'),
+            b':' if cfg!(windows) => uri.push(':'),
+            _ => uri.push_str(&format!("%{b:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Ok(uri)
+}
+
+impl Live {
+    /// Opens `path` (a regular file, not through a symlink) without reading it yet. Read-only where writing is not permitted.
+    pub fn open(path: &Path, patience: &Patience) -> Result<Self> {
+        posix_locks::install()?;
+        let slot = Slot::take(path, patience)?;
+        let wal_was_there = side_file(path, "-wal").exists();
+        let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match Connection::open_with_flags(utf8(path)?, read_write) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::CannotOpen) => Connection::open_with_flags(utf8(path)?, read_only),
+            other => other,
+        }
+        .map_err(|e| translate(e, "open", path))?;
+        let live = Live { connection, path: path.to_path_buf(), wal_was_there, leave_wal: true, patience: patience.clone(), _slot: slot };
+        live.harden()?;
+        Ok(live)
+    }
+
+    /// Opens a database in write-ahead mode whose folder can't be written and which has no WAL: SQLite can't make the
+    /// shared memory there, so the file is read as unchanging. The caller must check that it did stand still.
+    fn open_unchanging(path: &Path, patience: &Patience) -> Result<Self> {
+        let slot = Slot::take(path, patience)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(immutable_uri(path)?, flags).map_err(|e| translate(e, "open", path))?;
+        let live = Live { connection, path: path.to_path_buf(), wal_was_there: true, leave_wal: true, patience: patience.clone(), _slot: slot };
+        live.harden()?;
+        Ok(live)
+    }
+
+    /// Opens and pins a snapshot for reading: writers in WAL mode go on, in rollback mode they wait.
+    pub fn open_pinned(path: &Path, patience: &Patience) -> Result<(Self, Facts)> {
+        let live = Live::open(path, patience)?;
+        match live.begin("BEGIN").and_then(|()| live.facts()) {
+            Ok(facts) => Ok((live, facts)),
+            Err(e) if e.code == Code::PermissionDenied && wal_is_empty(path) => {
+                drop(live);
+                let live = Live::open_unchanging(path, patience)?;
+                live.begin("BEGIN")?;
+                let facts = live.facts()?;
+                Ok((live, facts))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Opens and takes the write lock: no other connection commits until this one does or is dropped.
+    pub fn open_locked(path: &Path, patience: &Patience) -> Result<(Self, Facts)> {
+        let live = Live::open_writable(path, patience)?;
+        live.begin("BEGIN IMMEDIATE")?;
+        let facts = live.facts()?;
+        Ok((live, facts))
+    }
+
+    /// Opens and keeps every other connection out, across transactions, until dropped. With `damaged`, whatever the
+    /// file holds is taken as an empty database, so that it can be locked and written over at all.
+    pub fn open_exclusive(path: &Path, patience: &Patience, damaged: bool) -> Result<Self> {
+        let live = Live::open_writable(path, patience)?;
+        let configure = || -> rusqlite::Result<()> {
+            live.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, damaged)?;
+            live.connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
+        };
+        configure().map_err(|e| live.translate(e, "lock"))?;
+        live.begin("BEGIN EXCLUSIVE")?;
+        Ok(live)
+    }
+
+    /// Opens for writing, without a lock yet.
+    pub(super) fn open_writable(path: &Path, patience: &Patience) -> Result<Self> {
+        let mut live = Live::open(path, patience)?;
+        live.leave_wal = false;
+        live.connection.pragma_update(None, "query_only", false).map_err(|e| live.translate(e, "prepare"))?;
+        Ok(live)
+    }
+
+    fn harden(&self) -> Result<()> {
+        let c = &self.connection;
+        let set = || -> rusqlite::Result<()> {
+            c.busy_timeout(BUSY_SLICE)?;
+            c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            c.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+            c.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+            c.pragma_update(None, "query_only", true)
+        };
+        set().map_err(|e| self.translate(e, "open"))
+    }
+
+    /// Starts a transaction and reads, so that the snapshot stands from here on.
+    fn begin(&self, sql: &str) -> Result<()> {
+        self.patiently("lock", || {
+            self.connection.execute_batch(sql)?;
+            self.connection.query_row("PRAGMA schema_version", [], |_| Ok(())).inspect_err(|_| {
+                // The error that matters is the read's; without this the next try would find a transaction open.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            })
+        })
+    }
+
+    /// Runs `f` again while SQLite says busy, until the time-out or cancellation. `what` is a verb.
+    pub(super) fn patiently<T>(&self, what: &str, mut f: impl FnMut() -> rusqlite::Result<T>) -> Result<T> {
+        let deadline = Instant::now() + self.patience.timeout;
+        loop {
+            self.patience.monitor.check()?;
+            match f() {
+                Err(e) if is_busy(&e) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                other => return other.map_err(|e| self.translate(e, what)),
+            }
+        }
+    }
+
+    /// What the pinned snapshot says of itself.
+    pub fn facts(&self) -> Result<Facts> {
+        let read = || -> rusqlite::Result<Facts> {
+            let number = |pragma: &str| self.connection.query_row(&format!("PRAGMA {pragma}"), [], |r| r.get::<_, i64>(0));
+            let text = |pragma: &str| self.connection.query_row(&format!("PRAGMA {pragma}"), [], |r| r.get::<_, String>(0));
+            let page_count = u64::try_from(number("page_count")?).unwrap_or(0);
+            let page1 = if page_count == 0 { None } else { Some(self.page(1)?) };
+            Ok(Facts {
+                page_size: u32::try_from(number("page_size")?).unwrap_or(0),
+                page_count,
+                journal_mode: text("journal_mode")?,
+                encoding: text("encoding")?,
+                user_version: number("user_version")?,
+                application_id: number("application_id")?,
+                header: page1.as_deref().and_then(header::parse),
+            })
+        };
+        read().map_err(|e| self.translate(e, "read"))
+    }
+
+    /// One page of the pinned snapshot.
+    pub(super) fn page(&self, number: u64) -> rusqlite::Result<Vec<u8>> {
+        self.connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?.query_row([number as i64], |r| r.get(0))
+    }
+
+    /// Brings everything written so far to disk and, in rollback mode, gets the exclusive lock, so that nothing but the
+    /// commit itself is left to do. Busy readers are waited for.
+    pub fn flush(&self) -> Result<()> {
+        self.patiently("write", || self.connection.cache_flush())
+    }
+
+    /// Commits; durable when it returns. The connection is of no use afterwards: it still knows the old first page.
+    pub fn commit(self) -> Result<()> {
+        self.patiently("commit", || self.connection.execute_batch("COMMIT"))
+    }
+
+    /// Ends the transaction of an exclusive connection and keeps its lock.
+    pub(super) fn end_transaction(&self) -> Result<()> {
+        self.patiently("unlock", || self.connection.execute_batch("COMMIT"))
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn monitor(&self) -> &Monitor {
+        &self.patience.monitor
+    }
+
+    /// A failure of SQLite while trying to `what` (a verb) this database.
+    pub(super) fn translate(&self, e: rusqlite::Error, what: &str) -> Error {
+        translate(e, what, &self.path)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A WAL that our own opening made, and that is still empty, goes again; so does one that a restore filled, once
+        // its pages are in the database. SQLite does both at close if it finds itself alone. Otherwise we were a guest.
+        let path = &self.path;
+        if !self.leave_wal || (!self.wal_was_there && wal_is_empty(path)) {
+            // Failing to set it leaves the WAL where it is, which loses nothing.
+            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+            let _ = self.connection.pragma_update(None, "query_only", false);
+        }
+    }
+}
+
+/// `path` with a suffix to its name: `-wal`, `-shm`, `-journal`.
+pub fn side_file(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn wal_is_empty(path: &Path) -> bool {
+    matches!(FileState::of(&side_file(path, "-wal")), Ok(None | Some(FileState { size: 0, .. })))
+}
+
+fn is_busy(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Turns SQLite's error into ours.
+pub(super) fn translate(e: rusqlite::Error, what: &str, path: &Path) -> Error {
+    let shown = path.display();
+    let error = match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => busy(path, "another connection holds its lock"),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::new(Code::SourceDamaged, format!("cannot {what} {shown}: it is damaged ({e}); restore it from a backup"))
+        }
+        Some(ErrorCode::DiskFull) => Error::new(Code::NoSpace, format!("cannot {what} {shown}: the disk is full; free some space and try again")),
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen | ErrorCode::AuthorizationForStatementDenied) => Error::new(
+            Code::PermissionDenied,
+            format!("cannot {what} {shown}: {e}; check the owner and mode of the file, its folder and its -wal, -shm and -journal files"),
+        ),
+        _ => Error::new(Code::IoError, format!("cannot {what} {shown}: {e}")),
+    };
+    error.caused_by(e)
+}

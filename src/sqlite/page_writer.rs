@@ -1,0 +1,145 @@
+//! Puts a backup's pages into a live database, inside the write lock that the caller holds.
+
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, params};
+use sha2::{Digest, Sha256};
+
+use super::connection::{Facts, Live, Patience, immutable_uri, translate};
+use super::header;
+use super::posix_locks::with_private_files;
+use crate::error::{Code, Error, Result};
+
+/// What [`write_delta`] did, still uncommitted.
+pub struct Delta {
+    /// Pages that differed; 0: nothing was written and there is nothing to commit.
+    pub pages_written: u64,
+    /// Of all bytes that were read from the backup.
+    pub sha256: [u8; 32],
+    /// The schema cookie the database will have; unchanged if nothing was written.
+    pub cookie: u32,
+}
+
+/// The byte at which SQLite's lock page lies; no content is ever there.
+const LOCK_BYTE: u64 = 1 << 30;
+
+/// Makes the locked database equal to the backup read from `backup`, writing only pages that differ. Both must have
+/// the same [`header::Layout`]. Nothing is durable before the commit. `wrote` hears of the bytes gone through.
+pub fn write_delta(live: &Live, facts: &Facts, backup: &mut dyn Read, pages: u64, wrote: &mut dyn FnMut(u64)) -> Result<Delta> {
+    let mut hash = Sha256::new();
+    let page_size = facts.page_size as usize;
+    let lock_page = LOCK_BYTE / u64::from(facts.page_size) + 1;
+    let mut page = vec![0u8; page_size];
+    let mut page1 = Vec::new();
+    let mut written = 0;
+    for number in 1..=pages {
+        if number % 256 == 0 {
+            live.monitor().check()?;
+        }
+        backup.read_exact(&mut page).map_err(|e| Error::io(e, "read the backup of", live.path()))?;
+        hash.update(&page);
+        if number == 1 {
+            page1.clone_from(&page);
+        } else if number != lock_page && !equals_live(live, facts, number, &page)? {
+            put(live, number, Some(&page))?;
+            written += 1;
+        }
+        wrote(page_size as u64);
+    }
+    written += truncate(live, facts, pages)?;
+    let (page1_written, cookie) = write_page1(live, &page1, written > 0)?;
+    Ok(Delta { pages_written: written + page1_written, sha256: hash.finalize().into(), cookie })
+}
+
+fn equals_live(live: &Live, facts: &Facts, number: u64, page: &[u8]) -> Result<bool> {
+    if number > facts.page_count {
+        return Ok(false);
+    }
+    let same = || -> rusqlite::Result<bool> {
+        let mut statement = live.connection().prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        statement.query_row([number as i64], |r| Ok(r.get_ref(0)?.as_blob()? == page))
+    };
+    same().map_err(|e| live.translate(e, "read"))
+}
+
+fn put(live: &Live, number: u64, data: Option<&[u8]>) -> Result<()> {
+    live.patiently("write", || {
+        live.connection().prepare_cached("INSERT INTO sqlite_dbpage(pgno, data, schema) VALUES(?1, ?2, 'main')")?.execute(params![number as i64, data])
+    })
+    .map(drop)
+}
+
+/// Cuts the database to `pages`; returns how many pages went. Each goes into the transaction as zeros first: that puts
+/// its old content into the rollback journal, from which a crash during the commit must be able to bring it back.
+fn truncate(live: &Live, facts: &Facts, pages: u64) -> Result<u64> {
+    if facts.page_count <= pages {
+        return Ok(0);
+    }
+    let lock_page = LOCK_BYTE / u64::from(facts.page_size) + 1;
+    let zeros = vec![0u8; facts.page_size as usize];
+    for number in (pages + 1..=facts.page_count).filter(|n| *n != lock_page) {
+        if number % 256 == 0 {
+            live.monitor().check()?;
+        }
+        put(live, number, Some(&zeros))?;
+    }
+    put(live, pages + 1, None)?;
+    Ok(facts.page_count - pages)
+}
+
+/// Page 1 goes last: once it is written, this connection's own idea of it is stale and it can read no other page.
+fn write_page1(live: &Live, backup: &[u8], anything_written: bool) -> Result<(u64, u32)> {
+    let now = live.page(1).map_err(|e| live.translate(e, "read"))?;
+    let cookie = header::parse(&now).map_or(0, |h| h.schema_cookie);
+    if !anything_written && header::same_page1(backup, &now) {
+        return Ok((0, cookie));
+    }
+    let cookie = header::next_cookie(cookie);
+    put(live, 1, Some(&header::merge_page1(backup, &now, cookie)))?;
+    Ok((1, cookie))
+}
+
+/// Replaces everything in an exclusively held database by the backup at `backup`, whatever its page size, encoding or
+/// present damage. One transaction, durable when it returns; the exclusive lock is held until then. Returns the pages
+/// written. A database that was in WAL mode must be put back into it by [`enter_wal`].
+pub fn rebuild(mut live: Live, backup: &Path, facts: Option<&Facts>) -> Result<u64> {
+    live.end_transaction()?;
+    if facts.is_some_and(Facts::is_wal) {
+        // A page size can't change in WAL mode; leaving it needs the database to ourselves, which we have.
+        set_journal_mode(&live, "delete")?;
+    }
+    with_private_files(|| copy_into(&mut live, backup))
+}
+
+/// Puts a database back into WAL mode after a [`rebuild`], by a connection that knows its new encoding.
+pub fn enter_wal(path: &Path, patience: &Patience) -> Result<()> {
+    let live = Live::open_writable(path, patience)?;
+    set_journal_mode(&live, "wal")
+}
+
+fn set_journal_mode(live: &Live, mode: &str) -> Result<()> {
+    let now: String =
+        live.patiently("change the journal mode of", || live.connection().query_row(&format!("PRAGMA journal_mode = {mode}"), [], |r| r.get(0)))?;
+    if now == mode {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::DatabaseBusy,
+        format!("{} is open elsewhere, and its page size, encoding or vacuum mode differs from the backup's: stop the programs that have it open, then restore again", live.path().display()),
+    ))
+}
+
+fn copy_into(live: &mut Live, backup: &Path) -> Result<u64> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(immutable_uri(backup)?, flags).map_err(|e| translate(e, "open", backup))?;
+    let path = live.path().to_path_buf();
+    let fail = |e| translate(e, "write", &path);
+    let run = Backup::new(&source, live.connection_mut()).map_err(fail)?;
+    // One step: the whole copy is one transaction, and stepping again would let a reader's lock come between.
+    match run.step(-1).map_err(fail)? {
+        StepResult::Done => Ok(u64::try_from(run.progress().pagecount).unwrap_or(0)),
+        _ => Err(Error::new(Code::DatabaseBusy, format!("{} is busy: another connection holds its lock", path.display()))),
+    }
+}
