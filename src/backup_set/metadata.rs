@@ -111,7 +111,8 @@ pub struct DatabaseRecord {
 impl DatabaseRecord {
     /// Whether the copy's structure was found damaged when it was made.
     pub fn is_damaged(&self) -> bool {
-        self.extra.get("damaged").and_then(Value::as_bool).unwrap_or(false) || self.sqlite.as_ref().is_some_and(|s| s.integrity == Integrity::Damaged)
+        self.extra.get("damaged").and_then(Value::as_bool).unwrap_or(false)
+            || self.sqlite.as_ref().is_some_and(|s| s.integrity == Integrity::Damaged)
     }
 }
 
@@ -184,7 +185,8 @@ impl Metadata {
 
     /// Pretty JSON with a final newline.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::new(Code::IoError, format!("cannot write backup metadata: {e}")).caused_by(e))?;
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::new(Code::IoError, format!("cannot write backup metadata: {e}")).caused_by(e))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -194,7 +196,10 @@ impl Metadata {
         match self.format {
             Some(f) if f > FORMAT => Err(Error::new(
                 Code::UnsupportedFormat,
-                format!("backup {} has metadata format {f}; this version knows up to {FORMAT}. Update @agentic-qe/backup to restore it", self.timestamp),
+                format!(
+                    "backup {} has metadata format {f}; this version knows up to {FORMAT}. Update @agentic-qe/backup to restore it",
+                    self.timestamp
+                ),
             )),
             _ => Ok(()),
         }
@@ -217,8 +222,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn record() -> impl Strategy<Value = DatabaseRecord> {
-        ("[ -~äß☃]{1,20}", "[a-z/.]{1,20}", any::<u32>(), "[0-9a-f]{64}", proptest::option::of((any::<u32>(), any::<i32>(), proptest::collection::btree_map(".{1,8}", any::<u32>(), 0..4)))).prop_map(
-            |(file, source, size, sha256, sqlite)| DatabaseRecord {
+        (
+            "[ -~äß☃]{1,20}",
+            "[a-z/.]{1,20}",
+            any::<u32>(),
+            "[0-9a-f]{64}",
+            proptest::option::of((any::<u32>(), any::<i32>(), proptest::collection::btree_map(".{1,8}", any::<u32>(), 0..4))),
+        )
+            .prop_map(|(file, source, size, sha256, sqlite)| DatabaseRecord {
                 file,
                 source,
                 size: size.into(),
@@ -235,8 +246,7 @@ mod tests {
                     extra: Map::new(),
                 }),
                 extra: Map::new(),
-            },
-        )
+            })
     }
 
     proptest! {
@@ -267,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_newer_format_parses_but_is_refused_for_restore() {
-        let m = Metadata::parse(br#"{"timestamp":"20250116-120000","date":"d","format":2,"later":true}"#, "m").unwrap_or_else(|e| panic!("{e}"));
+        let m = Metadata::parse(br#"{"timestamp":"20250116-120000","date":"d","format":2,"later":true}"#, "m")
+            .unwrap_or_else(|e| panic!("{e}"));
         assert!(matches!(m.require_known_format(), Err(e) if e.code == Code::UnsupportedFormat));
     }
 }

@@ -1,4 +1,7 @@
 //! What a backup set is: names, metadata, checksums, archive. Values in, values out, but for `archive`, which writes a stream.
 
+pub mod archive;
+pub mod checksum;
 pub mod metadata;
+pub mod names;
 pub mod timestamp;

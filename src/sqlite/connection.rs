@@ -70,7 +70,10 @@ impl Drop for Slot {
 fn busy(path: &Path, why: &str) -> Error {
     Error::new(
         Code::DatabaseBusy,
-        format!("{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs", path.display()),
+        format!(
+            "{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs",
+            path.display()
+        ),
     )
 }
 
@@ -119,7 +122,8 @@ impl Facts {
 
 /// A path as SQLite takes it.
 fn utf8(path: &Path) -> Result<&str> {
-    path.to_str().ok_or_else(|| Error::new(Code::InvalidArgValue, format!("{} is not valid UTF-8; rename it to back it up", path.display())))
+    path.to_str()
+        .ok_or_else(|| Error::new(Code::InvalidArgValue, format!("{} is not valid UTF-8; rename it to back it up", path.display())))
 }
 
 /// `path` as a `file:` URI that names exactly this file, whatever is in its name, opened as unchanging.
@@ -164,7 +168,8 @@ impl Live {
         let slot = Slot::take(path, patience)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(immutable_uri(path)?, flags).map_err(|e| translate(e, "open", path))?;
-        let live = Live { connection, path: path.to_path_buf(), wal_was_there: true, leave_wal: true, patience: patience.clone(), _slot: slot };
+        let live =
+            Live { connection, path: path.to_path_buf(), wal_was_there: true, leave_wal: true, patience: patience.clone(), _slot: slot };
         live.harden()?;
         Ok(live)
     }
@@ -350,11 +355,17 @@ pub(super) fn translate(e: rusqlite::Error, what: &str, path: &Path) -> Error {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Error::new(Code::SourceDamaged, format!("cannot {what} {shown}: it is damaged ({e}); restore it from a backup"))
         }
-        Some(ErrorCode::DiskFull) => Error::new(Code::NoSpace, format!("cannot {what} {shown}: the disk is full; free some space and try again")),
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen | ErrorCode::AuthorizationForStatementDenied) => Error::new(
-            Code::PermissionDenied,
-            format!("cannot {what} {shown}: {e}; check the owner and mode of the file, its folder and its -wal, -shm and -journal files"),
-        ),
+        Some(ErrorCode::DiskFull) => {
+            Error::new(Code::NoSpace, format!("cannot {what} {shown}: the disk is full; free some space and try again"))
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen | ErrorCode::AuthorizationForStatementDenied) => {
+            Error::new(
+                Code::PermissionDenied,
+                format!(
+                    "cannot {what} {shown}: {e}; check the owner and mode of the file, its folder and its -wal, -shm and -journal files"
+                ),
+            )
+        }
         _ => Error::new(Code::IoError, format!("cannot {what} {shown}: {e}")),
     };
     error.caused_by(e)

@@ -70,7 +70,9 @@ fn judge(connection: &Connection) -> Verdict {
 
 /// Whether a finding speaks of something the application brings along and we don't have.
 fn is_missing_extension(finding: &str) -> bool {
-    ["no such collation", "no such module", "no such function", "unknown tokenizer", "no such tokenizer"].iter().any(|m| finding.contains(m))
+    ["no such collation", "no such module", "no such function", "unknown tokenizer", "no such tokenizer"]
+        .iter()
+        .any(|m| finding.contains(m))
 }
 
 /// Rows of every ordinary table; virtual and shadow tables are left out: their rows are the module's business.

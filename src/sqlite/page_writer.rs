@@ -66,7 +66,9 @@ fn equals_live(live: &Live, facts: &Facts, number: u64, page: &[u8]) -> Result<b
 
 fn put(live: &Live, number: u64, data: Option<&[u8]>) -> Result<()> {
     live.patiently("write", || {
-        live.connection().prepare_cached("INSERT INTO sqlite_dbpage(pgno, data, schema) VALUES(?1, ?2, 'main')")?.execute(params![number as i64, data])
+        live.connection()
+            .prepare_cached("INSERT INTO sqlite_dbpage(pgno, data, schema) VALUES(?1, ?2, 'main')")?
+            .execute(params![number as i64, data])
     })
     .map(drop)
 }
@@ -120,14 +122,18 @@ pub fn enter_wal(path: &Path, patience: &Patience) -> Result<()> {
 }
 
 fn set_journal_mode(live: &Live, mode: &str) -> Result<()> {
-    let now: String =
-        live.patiently("change the journal mode of", || live.connection().query_row(&format!("PRAGMA journal_mode = {mode}"), [], |r| r.get(0)))?;
+    let now: String = live.patiently("change the journal mode of", || {
+        live.connection().query_row(&format!("PRAGMA journal_mode = {mode}"), [], |r| r.get(0))
+    })?;
     if now == mode {
         return Ok(());
     }
     Err(Error::new(
         Code::DatabaseBusy,
-        format!("{} is open elsewhere, and its page size, encoding or vacuum mode differs from the backup's: stop the programs that have it open, then restore again", live.path().display()),
+        format!(
+            "{} is open elsewhere, and its page size, encoding or vacuum mode differs from the backup's: stop the programs that have it open, then restore again",
+            live.path().display()
+        ),
     ))
 }
 

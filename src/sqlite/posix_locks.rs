@@ -124,7 +124,11 @@ mod platform {
             };
             let replace = |name: &CStr, call: *const ()| {
                 let call = std::mem::transmute::<*const (), unsafe extern "C" fn()>(call);
-                if set(vfs, name.as_ptr(), Some(call)) == ffi::SQLITE_OK { Ok(()) } else { Err(format!("SQLite refused a system call: {name:?}")) }
+                if set(vfs, name.as_ptr(), Some(call)) == ffi::SQLITE_OK {
+                    Ok(())
+                } else {
+                    Err(format!("SQLite refused a system call: {name:?}"))
+                }
             };
             if locks.is_ok() {
                 replace(c"fcntl", ofd_fcntl as *const ())?;
@@ -176,7 +180,9 @@ mod platform {
             let other = File::options().read(true).write(true).open(file.path())?;
             let (mut posix, mut seen) = (whole_file(libc::F_WRLCK.into()), whole_file(libc::F_WRLCK.into()));
             // SAFETY: both descriptors are open and both locks are valid for the length of the calls.
-            let (set, got) = unsafe { (libc::fcntl(file.as_file().as_raw_fd(), libc::F_SETLK, &mut posix), libc::fcntl(other.as_raw_fd(), ofd::GETLK, &mut seen)) };
+            let (set, got) = unsafe {
+                (libc::fcntl(file.as_file().as_raw_fd(), libc::F_SETLK, &mut posix), libc::fcntl(other.as_raw_fd(), ofd::GETLK, &mut seen))
+            };
             if set != 0 || got != 0 {
                 return Err(std::io::Error::last_os_error());
             }
@@ -185,7 +191,9 @@ mod platform {
         match proof() {
             Ok(true) => Ok(()),
             Ok(false) => Err("open-file-description locks don't see POSIX locks here".into()),
-            Err(e) => Err(format!("open-file-description locks don't work here ({e}); they need Linux 3.15 or macOS, and a writable temporary folder")),
+            Err(e) => Err(format!(
+                "open-file-description locks don't work here ({e}); they need Linux 3.15 or macOS, and a writable temporary folder"
+            )),
         }
     }
 
@@ -201,7 +209,17 @@ mod platform {
 
     #[cfg(all(target_vendor = "apple", target_arch = "aarch64"))]
     #[allow(clippy::too_many_arguments)]
-    unsafe extern "C" fn ofd_fcntl(fd: c_int, command: c_int, _: usize, _: usize, _: usize, _: usize, _: usize, _: usize, arg: *mut c_void) -> c_int {
+    unsafe extern "C" fn ofd_fcntl(
+        fd: c_int,
+        command: c_int,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: usize,
+        arg: *mut c_void,
+    ) -> c_int {
         // SAFETY: SQLite's own arguments, passed on.
         unsafe { forward_fcntl(fd, command, arg) }
     }

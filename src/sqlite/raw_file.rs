@@ -22,7 +22,10 @@ impl RawFile {
         posix_locks::install()?;
         let raw = Self::open_any(path).context("open", path)?;
         if !raw.metadata().context("look at", path)?.is_file() {
-            return Err(Error::new(Code::IoError, format!("{} is not a regular file; remove it from the databases to back up", path.display())));
+            return Err(Error::new(
+                Code::IoError,
+                format!("{} is not a regular file; remove it from the databases to back up", path.display()),
+            ));
         }
         Ok(raw)
     }

@@ -1,0 +1,235 @@
+//! The project: its root, its databases, its backups folder. Looks, but opens nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::error::{Code, Error, IoContext, Result};
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Absolute, symlinks resolved.
+    pub root: PathBuf,
+    /// Absolute; may not exist yet.
+    pub backup_dir: PathBuf,
+}
+
+/// A database of the project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Relative to the root, `/` separated: how sets name it.
+    pub source: String,
+    /// The regular file itself, symlinks resolved.
+    pub path: PathBuf,
+}
+
+/// What was found, and what is worth a sentence.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    /// Sorted by source; each file once.
+    pub databases: Vec<Database>,
+    /// E.g. two names of one file.
+    pub warnings: Vec<String>,
+}
+
+const HOME: &str = ".agentic-qe";
+const PATTERNS: [&str; 2] = ["*.db", ".agentic-qe/*.db"];
+
+impl Project {
+    /// The project at `root`, else at `$AQE_PROJECT_ROOT`, else in the current folder. There is no search upwards.
+    pub fn open(root: Option<&Path>, backup_dir: Option<&Path>) -> Result<Self> {
+        let named =
+            root.map(Path::to_path_buf).or_else(|| std::env::var_os("AQE_PROJECT_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from));
+        let root = match named {
+            Some(path) => path,
+            None => std::env::current_dir().context("find", Path::new("the current folder"))?,
+        };
+        let found = root.canonicalize().map_err(|e| Error::io(e, "open the project folder", &root))?;
+        if !found.is_dir() {
+            return Err(Error::new(
+                Code::IoError,
+                format!("the project root {} is not a folder; pass the folder that holds the databases as root", root.display()),
+            ));
+        }
+        let backup_dir = found.join(backup_dir.unwrap_or(Path::new(".agentic-qe/backups")));
+        Ok(Project { root: found, backup_dir })
+    }
+
+    /// The databases that `patterns` (paths or globs relative to the root) name; without patterns, `*.db` in the root and
+    /// in `.agentic-qe/`. A path that names nothing is an error, a glob that matches nothing is not; nothing at all is
+    /// `NO_DATABASES`.
+    pub fn databases(&self, patterns: Option<&[String]>) -> Result<Discovery> {
+        let mut found = BTreeMap::new();
+        match patterns {
+            None => PATTERNS.iter().try_for_each(|p| self.matches(p, &mut found))?,
+            Some(patterns) => patterns.iter().try_for_each(|p| self.named(p, &mut found))?,
+        }
+        let discovery = one_name_each(found);
+        if discovery.databases.is_empty() {
+            return Err(self.nothing_found(patterns));
+        }
+        Ok(discovery)
+    }
+
+    fn nothing_found(&self, patterns: Option<&[String]>) -> Error {
+        let looked = patterns.map_or_else(|| "*.db and .agentic-qe/*.db".to_owned(), |p| p.join(", "));
+        let hint = match self.root.ancestors().skip(1).find(|a| a.join(HOME).is_dir()) {
+            Some(parent) => format!("; {} has a {HOME} folder: did you mean root: {:?}?", parent.display(), parent.display().to_string()),
+            None => "; pass the project's folder as root, or name the files with databases".to_owned(),
+        };
+        Error::new(Code::NoDatabases, format!("no databases found in {} (looked for {looked}){hint}", self.root.display()))
+    }
+
+    fn named(&self, pattern: &str, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+        let relative = Path::new(pattern);
+        let inside = relative.strip_prefix(&self.root).unwrap_or(relative);
+        let source = relative_source(inside).ok_or_else(|| {
+            Error::new(
+                Code::InvalidArgValue,
+                format!("databases: {pattern:?} is outside the project root {}; use a path below the root", self.root.display()),
+            )
+        })?;
+        // A file of exactly that name wins over reading the name as a pattern.
+        if self.root.join(&source).symlink_metadata().is_ok() {
+            found.insert(source.clone(), regular_file(&self.root.join(&source))?);
+            return Ok(());
+        }
+        if !source.contains(['*', '?', '[', '{']) {
+            return Err(Error::new(
+                Code::NoDatabases,
+                format!("databases: {} does not exist; remove it from the list or correct the path", self.root.join(&source).display()),
+            ));
+        }
+        self.matches(&source, found)
+    }
+
+    fn matches(&self, pattern: &str, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        let glob = glob
+            .map_err(|e| Error::new(Code::InvalidArgValue, format!("databases: {pattern:?} is not a valid pattern: {e}")).caused_by(e))?;
+        let fixed: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+        let deep = pattern.contains("**");
+        let depth = pattern.split('/').count() - fixed.len();
+        self.walk(&fixed.join("/"), if deep { usize::MAX } else { depth }, &glob.compile_matcher(), found)
+    }
+
+    fn walk(&self, folder: &str, depth: usize, glob: &GlobMatcher, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+        let path = self.root.join(folder);
+        if path == self.backup_dir {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(&path) {
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(()),
+            other => other.context("list", &path)?,
+        };
+        for entry in entries {
+            let entry = entry.context("list", &path)?;
+            let name = entry.file_name();
+            // As in a shell, a pattern does not match hidden files: temporary files of editors and of ourselves.
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let Some(name) = name.to_str() else {
+                if entry.path().extension().is_none_or(|e| e != "db") {
+                    continue;
+                }
+                let message =
+                    format!("{} is not valid UTF-8; rename it, or name the databases to back up with databases", entry.path().display());
+                return Err(Error::new(Code::InvalidArgValue, message));
+            };
+            let source = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            if glob.is_match(&source) {
+                found.insert(source.clone(), regular_file(&entry.path())?);
+            } else if depth > 1 && entry.file_type().is_ok_and(|t| t.is_dir()) {
+                self.walk(&source, depth - 1, glob, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a set's `source` lies: below the root, whatever it says. The file may be missing; a symlink is followed to
+    /// the regular file it names.
+    pub fn locate(&self, source: &str) -> Result<PathBuf> {
+        let outside = || {
+            Error::new(
+                Code::BackupDamaged,
+                format!(
+                    "the backup says that a database belongs at {source:?}, which is not below the project root; its metadata is not to be trusted"
+                ),
+            )
+        };
+        let clean = relative_source(Path::new(source)).filter(|s| s == source).ok_or_else(outside)?;
+        let path = self.root.join(clean);
+        match path.symlink_metadata() {
+            Ok(_) => regular_file(&path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(path),
+            Err(e) => Err(Error::io(e, "look at", &path)),
+        }
+    }
+}
+
+/// `path` with `/` between plain components; `None` if it is absolute, empty, climbs, or is not UTF-8.
+fn relative_source(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for c in path.components() {
+        match c {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+fn regular_file(path: &Path) -> Result<PathBuf> {
+    let real = path.canonicalize().map_err(|e| Error::io(e, "follow", path))?;
+    if real.metadata().context("look at", &real)?.is_file() {
+        return Ok(real);
+    }
+    let what = if real.is_dir() { "a folder" } else { "not a regular file" };
+    Err(Error::new(
+        Code::IoError,
+        format!("{} is {what}, so it can't be a database; move it away, or name the databases to back up with databases", path.display()),
+    ))
+}
+
+/// Drops further names of a file that was found already: one database must not be opened twice, nor restored twice.
+fn one_name_each(found: BTreeMap<String, PathBuf>) -> Discovery {
+    let mut discovery = Discovery::default();
+    let mut by_file: BTreeMap<Identity, String> = BTreeMap::new();
+    // Names that are the file itself come before symlinks to it.
+    let (own, links): (Vec<_>, Vec<_>) = found.into_iter().partition(|(source, path)| path.ends_with(source));
+    for (source, path) in own.into_iter().chain(links) {
+        match by_file.entry(identity(&path)) {
+            std::collections::btree_map::Entry::Occupied(first) => {
+                discovery.warnings.push(format!("{source} is the same file as {}; it is handled once, as {}", first.get(), first.get()));
+            }
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(source.clone());
+                discovery.databases.push(Database { source, path });
+            }
+        }
+    }
+    discovery.databases.sort_by(|a, b| a.source.cmp(&b.source));
+    discovery
+}
+
+/// Device and inode where there are such; else the path.
+type Identity = (u64, u64, PathBuf);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    match path.metadata() {
+        Ok(m) => (m.dev(), m.ino(), PathBuf::new()),
+        Err(_) => (0, 0, path.to_path_buf()),
+    }
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Identity {
+    (0, 0, path.to_path_buf())
+}
