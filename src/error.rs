@@ -112,6 +112,11 @@ impl Error {
         Error { code, message, source: Some(Box::new(self)) }
     }
 
+    /// Of the I/O failure that this error reports, if it does report one.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        Some(self.source.as_ref()?.downcast_ref::<io::Error>()?.kind())
+    }
+
     /// An I/O failure while doing `what` (a verb phrase) to `path`, with the code its kind deserves.
     pub fn io(cause: io::Error, what: &str, path: &Path) -> Self {
         let path = path.display();

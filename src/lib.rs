@@ -7,3 +7,4 @@ pub mod operations;
 pub mod progress;
 pub mod project;
 pub mod sqlite;
+pub mod store;

@@ -81,6 +81,11 @@ pub fn read(path: &Path, mut each: impl FnMut(Timestamp, &Artefact, &str, &mut d
     for entry in tar.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|e| damaged(e.to_string()))?;
+        if entry.header().entry_type() == EntryType::Directory && matches!(name.as_str(), "." | "./") {
+            continue;
+        }
+        // The replaced tools, and people, pack with `tar -czf … -C FOLDER .`.
+        let name = name.strip_prefix("./").map_or(name.clone(), str::to_owned);
         let known = names::parse(&name).filter(|_| entry.header().entry_type() == EntryType::Regular && !name.contains(['/', '\\']));
         let Some((timestamp, artefact)) = known else { return Err(damaged(format!("{name:?} is no file of a backup set"))) };
         if *set.get_or_insert(timestamp) != timestamp || !seen.insert(name.to_lowercase()) {

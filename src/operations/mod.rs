@@ -1,5 +1,28 @@
 //! One file per verb: options → plan → execute → outcome.
 
+mod capture;
+mod clean;
+mod compare;
+mod create;
+mod inspect;
+mod intent;
+mod list;
+mod provenance;
+mod recover;
+mod restore;
+mod restore_apply;
+mod restore_targets;
+mod session;
+mod set_files;
 pub mod types;
+mod usage;
 
+pub use clean::clean;
+pub use compare::compare;
+pub use create::create;
+pub use inspect::{inspect, verify};
+pub use list::list;
+pub use recover::recover;
+pub use restore::{restore, restore_archive};
 pub use types::*;
+pub use usage::usage;

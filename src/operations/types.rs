@@ -148,6 +148,8 @@ pub struct RestoredDatabase {
 /// What restore did.
 #[derive(Debug)]
 pub struct RestoreOutcome {
+    /// The project's root.
+    pub root: PathBuf,
     /// The set that is live now.
     pub timestamp: Timestamp,
     /// The set with the state before; `None` when there was nothing to save.

@@ -106,6 +106,8 @@ pub struct Facts {
     pub application_id: i64,
     /// Of page 1; `None` without pages.
     pub header: Option<Header>,
+    /// The file as it was when these facts were read.
+    pub file: Option<FileState>,
 }
 
 impl Facts {
@@ -190,6 +192,18 @@ impl Live {
         }
     }
 
+    /// Gives the pinned snapshot up and pins a newer one, through a new connection: for a file that was rewritten behind
+    /// SQLite's back, of which this connection may remember pages.
+    pub fn pin_again(&mut self) -> Result<Facts> {
+        // The old connection must be gone before the new one comes: one per inode.
+        self.connection = Connection::open_in_memory().map_err(|e| self.translate(e, "reopen"))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        self.connection = Connection::open_with_flags(utf8(&self.path)?, flags).map_err(|e| self.translate(e, "reopen"))?;
+        self.harden()?;
+        self.begin("BEGIN")?;
+        self.facts()
+    }
+
     /// Opens and takes the write lock: no other connection commits until this one does or is dropped.
     pub fn open_locked(path: &Path, patience: &Patience) -> Result<(Self, Facts)> {
         let live = Live::open_writable(path, patience)?;
@@ -256,6 +270,7 @@ impl Live {
 
     /// What the pinned snapshot says of itself.
     pub fn facts(&self) -> Result<Facts> {
+        let file = FileState::of(&self.path)?;
         let read = || -> rusqlite::Result<Facts> {
             let number = |pragma: &str| self.connection.query_row(&format!("PRAGMA {pragma}"), [], |r| r.get::<_, i64>(0));
             let text = |pragma: &str| self.connection.query_row(&format!("PRAGMA {pragma}"), [], |r| r.get::<_, String>(0));
@@ -269,6 +284,7 @@ impl Live {
                 user_version: number("user_version")?,
                 application_id: number("application_id")?,
                 header: page1.as_deref().and_then(header::parse),
+                file,
             })
         };
         read().map_err(|e| self.translate(e, "read"))
@@ -288,6 +304,11 @@ impl Live {
     /// Commits; durable when it returns. The connection is of no use afterwards: it still knows the old first page.
     pub fn commit(self) -> Result<()> {
         self.patiently("commit", || self.connection.execute_batch("COMMIT"))
+    }
+
+    /// From here on, what is being done to this database is carried through: cancellation comes too late.
+    pub fn ignore_cancellation(&mut self) {
+        self.patience.monitor = Monitor::default();
     }
 
     /// Ends the transaction of an exclusive connection and keeps its lock.

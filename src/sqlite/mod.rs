@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod header;
 pub mod health;
+pub mod page_compare;
 pub mod page_stream;
 pub mod page_writer;
 pub mod posix_locks;

@@ -1,0 +1,139 @@
+//! create: pin every database, copy them all in one pass, check, publish, clean up.
+
+use super::capture::{self, Captured, Request, Source, State};
+use super::clean;
+use super::session;
+use super::types::{CapturedDatabase, Context, CreateOptions, CreateOutcome};
+use crate::backup_set::metadata::Metadata;
+use crate::backup_set::names;
+use crate::error::{Code, Error, Result};
+use crate::project::Database;
+use crate::sqlite::connection::{Facts, Live, Patience, side_file};
+use crate::sqlite::header;
+use crate::sqlite::raw_file::{FileState, RawFile};
+use crate::store::catalog::{self, SetEntry};
+use crate::store::lock::StoreLock;
+use crate::store::space;
+
+/// Makes a set of every database of the project. When it returns, the set is durable and, unless `verify` is off, was
+/// read back and found equal to what SQLite read. A damaged database gives a marked set and `failure`.
+pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
+    let project = ctx.project()?;
+    let found = project.databases(ctx.databases.as_deref())?;
+    let (lock, recovery) = session::enter(ctx, &project)?;
+    let earlier = catalog::scan(&lock.dir)?;
+    require_space(&lock, &found.databases, options.compress)?;
+
+    let mut pins = found.databases.iter().map(|d| pin(d, &ctx.patience(), &earlier)).collect::<Result<Vec<_>>>()?;
+    let wals =
+        capture::side_files(found.databases.iter().zip(&pins).filter(|(_, p)| matches!(p, Pin::Raw { damaged: Some(_) })).map(|(d, _)| d))?;
+    let mut sources: Vec<Source> =
+        found.databases.iter().zip(&mut pins).map(|(database, pin)| Source { database, state: pin.state(), side_file_of: None }).collect();
+    sources.extend(wals.iter().map(capture::SideFile::source));
+    let request = Request {
+        compress: options.compress,
+        verify: options.verify,
+        kind: options.kind,
+        label: options.label.clone(),
+        operation: options.operation.clone(),
+    };
+    let captured = capture::capture(ctx, &project, &lock, &mut sources, &request, &earlier)?;
+    drop(sources);
+    drop(pins);
+
+    let mut warnings = [found.warnings, recovery.warnings, captured.warnings.clone()].concat();
+    let removed = clean_up(&lock, options, &captured, &mut warnings);
+    ctx.monitor.finish();
+    Ok(outcome(&lock, options, captured, removed, warnings))
+}
+
+/// A database held still for the copy.
+enum Pin {
+    Pages(Box<(Live, Facts)>),
+    Raw { damaged: Option<String> },
+}
+
+impl Pin {
+    fn state(&mut self) -> State<'_> {
+        match self {
+            Pin::Pages(pinned) => State::Pages { live: &mut pinned.0, facts: &mut pinned.1, locked: false },
+            Pin::Raw { damaged } => State::Raw { damaged: damaged.clone() },
+        }
+    }
+}
+
+fn pin(database: &Database, patience: &Patience, earlier: &[SetEntry]) -> Result<Pin> {
+    if !looks_like_sqlite(database)? {
+        let was_sqlite = earlier.iter().rev().filter_map(SetEntry::metadata).find_map(|m| was_sqlite(m, &database.source));
+        let damaged = was_sqlite.map(|t| format!("it was an SQLite database in backup {t} and does not begin like one any more"));
+        return Ok(Pin::Raw { damaged });
+    }
+    match Live::open_pinned(&database.path, patience) {
+        Ok(pinned) => Ok(Pin::Pages(Box::new(pinned))),
+        Err(e) if e.code == Code::SourceDamaged => Ok(Pin::Raw { damaged: Some(e.message) }),
+        Err(e) => Err(e),
+    }
+}
+
+/// The set that has `source` as an SQLite database, if the newest one that has it at all does.
+fn was_sqlite(metadata: &Metadata, source: &str) -> Option<String> {
+    let record = metadata.databases().iter().find(|d| d.source == source)?;
+    record.sqlite.as_ref().map(|_| metadata.timestamp.clone())
+}
+
+/// Whether a file is to be read through SQLite: it begins like a database, or is empty, or has a WAL that may hold its
+/// first page.
+pub(super) fn looks_like_sqlite(database: &Database) -> Result<bool> {
+    let mut start = [0u8; header::MAGIC.len()];
+    let mut file = RawFile::open(&database.path)?;
+    let read = std::io::Read::read_exact(&mut file, &mut start);
+    let size = FileState::of(&database.path)?.map_or(0, |s| s.size);
+    if size == 0 || (read.is_ok() && start == *header::MAGIC) {
+        return Ok(true);
+    }
+    Ok(FileState::of(&side_file(&database.path, "-wal"))?.is_some_and(|s| s.size > 0))
+}
+
+fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Result<()> {
+    let copies = databases.iter().map(capture::estimate).sum::<Result<u64>>()?;
+    // What can't be compressed takes its own size once more.
+    space::require(&lock.dir, if compress { copies * 2 } else { copies })
+}
+
+/// Only a verified, sound set may push older ones out.
+fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warnings: &mut Vec<String>) -> u32 {
+    let Some(keep) = options.keep_last.filter(|_| options.verify && captured.damages.is_empty()) else { return 0 };
+    clean::remove_old(lock, keep).unwrap_or_else(|e| {
+        // The backup itself is safe; a failed clean-up must not turn it into a failure.
+        warnings.push(format!("old backups could not be removed: {e}"));
+        0
+    })
+}
+
+fn outcome(lock: &StoreLock, options: &CreateOptions, captured: Captured, removed: u32, warnings: Vec<String>) -> CreateOutcome {
+    let failure = (!captured.damages.is_empty()).then(|| {
+        let message = format!(
+            "{}. What could be saved is in backup {}, marked as damaged; restore the database from an earlier backup",
+            captured.damages.join("; "),
+            captured.timestamp
+        );
+        Error::new(Code::SourceDamaged, message)
+    });
+    let databases = captured.metadata.databases().iter().map(|d| CapturedDatabase {
+        source: d.source.clone(),
+        file: lock.dir.join(&d.file),
+        size: d.size,
+        sha256: d.sha256.clone(),
+        integrity: d.sqlite.as_ref().map(|s| s.integrity.as_str().to_owned()),
+    });
+    CreateOutcome {
+        timestamp: captured.timestamp,
+        kind: options.kind,
+        compressed: options.compress,
+        archive: options.compress.then(|| lock.dir.join(names::archive(captured.timestamp))),
+        databases: databases.collect(),
+        removed,
+        warnings,
+        failure,
+    }
+}

@@ -1,0 +1,137 @@
+//! The intent file: what a restore is about to commit, written before the first commit and removed after the proof.
+//! While it exists, the restore is neither done nor undone.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::set_files::Job;
+use crate::backup_set::names;
+use crate::durable;
+use crate::error::{Code, Error, Result};
+use crate::progress::Monitor;
+use crate::sqlite::connection::{Live, Patience};
+use crate::sqlite::header;
+use crate::sqlite::page_compare;
+use crate::store::lock::StoreLock;
+
+/// Format of the file.
+const VERSION: u32 = 1;
+
+/// A restore that has begun to commit.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Intent {
+    version: u32,
+    /// The set being put back.
+    pub timestamp: String,
+    /// The set with the state before; `None` when nothing was there.
+    pub safety: Option<String>,
+    pub targets: Vec<IntentTarget>,
+}
+
+/// One database of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct IntentTarget {
+    pub job: Job,
+    pub method: Method,
+}
+
+/// How a target is changed, and so how to tell afterwards whether it was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub(super) enum Method {
+    /// Nothing to do.
+    Unchanged,
+    /// Pages in one transaction, which leaves this schema cookie.
+    Delta { cookie: u32 },
+    /// The whole content in one transaction, which changes the page layout (or ends damage).
+    Rebuild { layout_differed: bool },
+    /// A new file: `staged` is renamed to its place and so gone from where it was.
+    Put { staged: PathBuf, replaces: bool },
+}
+
+impl Intent {
+    pub fn new(timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
+        Intent { version: VERSION, timestamp, safety, targets }
+    }
+
+    /// Makes the intent durable. From here on, the restore will be finished, or undone, by whoever comes next.
+    pub fn write(&self, lock: &StoreLock) -> Result<()> {
+        let path = lock.dir.join(names::INTENT);
+        let staged = lock.dir.join(names::RESTORE_DIR).join("intent.json");
+        let json = serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::new(Code::IoError, format!("cannot write {}: {e}", path.display())).caused_by(e))?;
+        durable::remove_file(&staged)?;
+        durable::write_new(&staged, &json)?;
+        durable::rename_over(&staged, &path)?;
+        durable::sync_dir(&lock.dir)
+    }
+
+    /// The pending intent, if there is one.
+    pub fn read(lock: &StoreLock) -> Result<Option<Self>> {
+        let path = lock.dir.join(names::INTENT);
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| Error::io(e, "read", &path))?,
+        };
+        let unreadable = |why: String| {
+            Error::new(
+                Code::UnsupportedFormat,
+                format!(
+                    "a restore was interrupted and {} can't be understood ({why}); if a newer version wrote it, run that one's `aqe-backup recover`",
+                    path.display()
+                ),
+            )
+        };
+        let intent: Intent = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+        if intent.version != VERSION { Err(unreadable(format!("its version is {}", intent.version))) } else { Ok(Some(intent)) }
+    }
+
+    /// The restore is done or undone.
+    pub fn remove(lock: &StoreLock) -> Result<()> {
+        durable::remove_file(&lock.dir.join(names::INTENT))?;
+        durable::sync_dir(&lock.dir)
+    }
+}
+
+impl IntentTarget {
+    /// Whether the restore got as far as this database before it died. Whatever the application did to the database
+    /// since then does not change the answer.
+    pub fn reached(&self, patience: &Patience) -> Result<bool> {
+        match &self.method {
+            Method::Unchanged => Ok(true),
+            Method::Put { staged, .. } => Ok(!staged.exists()),
+            Method::Delta { cookie } => Ok(self.header(patience)?.is_some_and(|h| header::cookie_reached(h.schema_cookie, *cookie))),
+            Method::Rebuild { layout_differed } => self.rebuilt(*layout_differed, patience),
+        }
+    }
+
+    fn header(&self, patience: &Patience) -> Result<Option<header::Header>> {
+        if !self.job.target.exists() {
+            return Ok(None);
+        }
+        match Live::open_pinned(&self.job.target, patience) {
+            Ok((_, facts)) => Ok(facts.header),
+            Err(e) if e.code == Code::SourceDamaged => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn rebuilt(&self, layout_differed: bool, patience: &Patience) -> Result<bool> {
+        let Some(live) = self.header(patience)? else { return Ok(false) };
+        if layout_differed && Some(live.layout) == read_header(&self.job.file)?.map(|h| h.layout) {
+            return Ok(true);
+        }
+        let (live, facts) = Live::open_pinned(&self.job.target, patience)?;
+        Ok(page_compare::compare(&live, &facts, &self.job.file, &Monitor::default())?.different == 0)
+    }
+}
+
+/// The header of a copy; `None` if it has none.
+pub(super) fn read_header(path: &Path) -> Result<Option<header::Header>> {
+    let mut file = fs::File::open(path).map_err(|e| Error::io(e, "open", path))?;
+    let mut start = [0u8; header::LEN];
+    Ok(io::Read::read_exact(&mut file, &mut start).ok().and_then(|()| header::parse(&start)))
+}

@@ -1,0 +1,35 @@
+//! list: the sets there are. No lock, no database opened.
+
+use std::path::Path;
+
+use super::types::{BackupInfo, Context};
+use crate::backup_set::names;
+use crate::error::Result;
+use crate::store::catalog::{self, SetEntry};
+
+/// All sets, newest first; with `archives`, those too of which only the archive is left. A missing folder has none.
+pub fn list(ctx: &Context, archives: bool) -> Result<Vec<BackupInfo>> {
+    let dir = ctx.project()?.backup_dir;
+    let sets = catalog::scan(&dir)?;
+    Ok(sets.into_iter().rev().filter(|s| archives || !s.archive_only()).map(|s| info(&dir, s)).collect())
+}
+
+fn info(dir: &Path, set: SetEntry) -> BackupInfo {
+    let archive_only = set.archive_only();
+    let (files, size) = if archive_only {
+        (vec![dir.join(names::archive(set.timestamp))], set.archive.unwrap_or(0))
+    } else {
+        (set.files.keys().map(|f| dir.join(f)).collect(), set.files.values().sum())
+    };
+    BackupInfo {
+        timestamp: set.timestamp,
+        date: set.metadata().map_or_else(|| set.timestamp.to_iso(), |m| m.date.clone()),
+        files,
+        size,
+        kind: set.kind(),
+        compressed: set.archive.is_some(),
+        archive_only,
+        complete: set.complete(),
+        metadata: set.metadata.and_then(Result::ok),
+    }
+}

@@ -1,0 +1,217 @@
+//! The files of a set, found and checked, ready to be put back: from the folder, or from the archive if those are gone
+//! or damaged.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::capture::SIDE_FILE_OF;
+use super::inspect::{self, Copy};
+use super::types::FileReport;
+use crate::backup_set::archive;
+use crate::backup_set::checksum;
+use crate::backup_set::metadata::Metadata;
+use crate::backup_set::names::{self, Artefact};
+use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
+use crate::error::{Code, Error, IoContext, Result};
+use crate::progress::Monitor;
+use crate::project::Project;
+use crate::store::catalog::SetEntry;
+
+/// One file to be put back.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Job {
+    /// Relative to the root.
+    pub source: String,
+    /// The live file; may be missing.
+    pub target: PathBuf,
+    /// The copy.
+    pub file: PathBuf,
+    /// Its hash; `None`: unknown, or not to be checked.
+    pub sha256: Option<String>,
+    /// Whether it is put back through SQLite.
+    pub sqlite: bool,
+    /// Permission bits for a file that has to be made anew.
+    pub mode: Option<u32>,
+}
+
+/// A set ready to be put back.
+pub(super) struct SetFiles {
+    pub timestamp: Timestamp,
+    /// Sorted by source.
+    pub jobs: Vec<Job>,
+    /// Why only `force` should go on.
+    pub suspicions: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Finds and, with `verify`, checks the files of `set`. Whatever is wrong with them, a good archive serves instead.
+pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+    let dir = &project.backup_dir;
+    let failure = match from_folder(project, set, verify, monitor) {
+        Ok(files) => return Ok(files),
+        Err(e) if set.archive.is_some() && matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) => e,
+        Err(e) => return Err(e),
+    };
+    let mut files = from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor).map_err(|e| {
+        let message = format!("{}; its archive can't help: {}", failure.message, e.message);
+        Error::new(e.code, message).caused_by(e)
+    })?;
+    if !set.archive_only() {
+        files.warnings.push(format!("taken from the archive, because: {}", failure.message));
+    }
+    Ok(files)
+}
+
+fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+    let metadata = match &set.metadata {
+        Some(Err(e)) => return Err(Error::new(e.code, e.message.clone())),
+        Some(Ok(m)) => Some(m),
+        None => None,
+    };
+    if set.files.is_empty() {
+        return Err(Error::new(Code::BackupDamaged, format!("the database copies of backup {} are gone", set.timestamp)));
+    }
+    let copies = inspect::copies(&project.backup_dir, set);
+    prepare(project, set.timestamp, metadata, &copies, verify, monitor)
+}
+
+/// Unpacks the archive at `path` into `work` and takes the files from there. Its checksum file, if there is one beside
+/// it, is checked.
+pub(super) fn from_archive(project: &Project, path: &Path, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+    if verify {
+        check_whole_archive(path, monitor)?;
+    }
+    let dir = work.join("unpacked");
+    durable::remove_dir_all(&dir)?;
+    durable::create_private_dir(&dir)?;
+    let mut databases = BTreeSet::new();
+    let mut metadata = None;
+    let timestamp = archive::read(path, |_, artefact, name, body| {
+        let to = dir.join(name);
+        unpack(body, &to, path, monitor)?;
+        match artefact {
+            Artefact::Metadata => metadata = Some(Metadata::parse(&std::fs::read(&to).context("read", &to)?, name)?),
+            Artefact::Database(_) => drop(databases.insert(name.to_owned())),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    durable::sync_dir(&dir)?;
+    let copies = inspect::copies_of(&dir, metadata.as_ref(), databases.iter().map(String::as_str));
+    prepare(project, timestamp, metadata.as_ref(), &copies, verify, monitor)
+}
+
+fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
+    let mut file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::new(Code::BackupNotFound, format!("there is no archive {}; check the path", path.display())));
+        }
+        other => other.context("open", path)?,
+    };
+    let Some(wanted) = inspect::read_sidecar(path)? else { return Ok(()) };
+    let (hash, _) = checksum::hash_reader(&mut file, |_| monitor.check().map_err(io::Error::other))
+        .map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", path)))?;
+    if wanted == Some(hash) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::ChecksumMismatch,
+        format!("{} is not the archive that its .sha256 file speaks of; use another backup", path.display()),
+    ))
+}
+
+fn unpack(body: &mut dyn io::Read, to: &Path, archive: &Path, monitor: &Monitor) -> Result<()> {
+    let mut file = durable::create_exclusive(to)?;
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        monitor.check()?;
+        let n = body.read(&mut buffer).map_err(|e| {
+            Error::new(Code::BackupDamaged, format!("archive {} is damaged: {e}; use another backup", archive.display())).caused_by(e)
+        })?;
+        if n == 0 {
+            return file.sync_all().context("flush", to);
+        }
+        file.write_all(&buffer[..n]).context("write", to)?;
+    }
+}
+
+/// Turns copies into jobs; the first problem of any of them is the error.
+fn prepare(
+    project: &Project,
+    timestamp: Timestamp,
+    metadata: Option<&Metadata>,
+    copies: &[Copy],
+    verify: bool,
+    monitor: &Monitor,
+) -> Result<SetFiles> {
+    if let Some(m) = metadata {
+        m.require_known_format()?;
+    }
+    let mut files = SetFiles { timestamp, jobs: Vec::new(), suspicions: Vec::new(), warnings: Vec::new() };
+    let mut targets = BTreeSet::new();
+    for copy in copies.iter().filter(|c| c.record.as_ref().is_none_or(|r| !r.extra.contains_key(SIDE_FILE_OF))) {
+        if verify {
+            let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
+            judge(copy, report, &mut files.suspicions)?;
+        } else if !copy.path.is_file() {
+            return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
+        }
+        let job = job(project, copy, verify)?;
+        files.suspicions.extend(suspicious_name(copy));
+        if !targets.insert(job.target.clone()) {
+            return Err(Error::new(
+                Code::BackupDamaged,
+                format!("backup {timestamp} has two files for {}; its metadata is not to be trusted", job.source),
+            ));
+        }
+        files.jobs.push(job);
+    }
+    if files.jobs.is_empty() {
+        return Err(Error::new(Code::BackupDamaged, format!("backup {timestamp} holds no database")));
+    }
+    files.jobs.sort_by(|a, b| a.source.cmp(&b.source));
+    Ok(files)
+}
+
+/// A missing checksum makes a set suspect; any other problem makes it useless.
+fn judge(copy: &Copy, report: FileReport, suspicions: &mut Vec<String>) -> Result<()> {
+    let no_checksum = copy.path.is_file() && inspect::read_sidecar(&copy.path)?.is_none();
+    let mut problems = report.problems.into_iter();
+    match (problems.next(), problems.next()) {
+        (None, _) => Ok(()),
+        (Some(_), None) if no_checksum => {
+            suspicions.push(format!("{} has no .sha256 file, so nothing says that its bytes are the right ones", copy.file));
+            Ok(())
+        }
+        (Some((_, first)), Some((code, second))) if no_checksum => Err(Error::new(code, format!("{first}; {second}"))),
+        (Some((code, message)), _) => Err(Error::new(code, message)),
+    }
+}
+
+fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
+    let source =
+        copy.source.clone().ok_or_else(|| Error::new(Code::BackupDamaged, format!("{} is not the name of a database copy", copy.file)))?;
+    let sha256 = match &copy.record {
+        Some(r) => Some(r.sha256.to_ascii_lowercase()),
+        None => inspect::read_sidecar(&copy.path)?.flatten(),
+    };
+    Ok(Job {
+        target: project.locate(&source)?,
+        source,
+        file: copy.path.clone(),
+        sha256: sha256.filter(|_| verify),
+        sqlite: copy.record.as_ref().map_or_else(|| inspect::begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?,
+        mode: copy.record.as_ref().and_then(|r| r.extra.get("mode")).and_then(|m| u32::from_str_radix(m.as_str()?, 8).ok()),
+    })
+}
+
+/// A copy whose name has nothing to do with the place it is said to go to.
+fn suspicious_name(copy: &Copy) -> Option<String> {
+    let (Some((_, Artefact::Database(name))), Some(source)) = (names::parse(&copy.file), copy.source.as_deref()) else { return None };
+    let base = source.rsplit('/').next().unwrap_or(source);
+    let fits = [base.to_owned(), source.replace('/', "__")].iter().any(|n| name == *n || name.starts_with(&format!("{n}~")));
+    (!fits).then(|| format!("{} is said to be a copy of {source}, but its name says otherwise", copy.file))
+}

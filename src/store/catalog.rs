@@ -1,0 +1,168 @@
+//! What is in a backups folder. Takes no lock and opens no database; a set that is being made or removed is not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
+use crate::backup_set::names::{self, Artefact, Marker};
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::{Error, IoContext, Result};
+
+/// One set, or what is left of it.
+#[derive(Debug)]
+pub struct SetEntry {
+    /// Its name.
+    pub timestamp: Timestamp,
+    /// Copies of databases: file name → bytes.
+    pub files: BTreeMap<String, u64>,
+    /// Names of the copies that have a checksum file.
+    pub sidecars: BTreeSet<String>,
+    /// `None`: there is none (legacy, or archive only). `Some(Err)`: there is one and it can't be read.
+    pub metadata: Option<Result<Metadata>>,
+    /// Bytes of the archive.
+    pub archive: Option<u64>,
+}
+
+impl SetEntry {
+    fn new(timestamp: Timestamp) -> Self {
+        SetEntry { timestamp, files: BTreeMap::new(), sidecars: BTreeSet::new(), metadata: None, archive: None }
+    }
+
+    /// The metadata, if it can be read.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()?.as_ref().ok()
+    }
+
+    /// Nothing but the archive is left.
+    pub fn archive_only(&self) -> bool {
+        self.files.is_empty() && self.metadata.is_none() && self.archive.is_some()
+    }
+
+    /// Kind, `automated` when the set does not say.
+    pub fn kind(&self) -> Kind {
+        self.metadata().map(Metadata::kind).unwrap_or_default()
+    }
+
+    /// Everything that the set should have is there with the right size.
+    pub fn complete(&self) -> bool {
+        let intact = |d: &DatabaseRecord| self.files.get(&d.file) == Some(&d.size) && self.sidecars.contains(&d.file);
+        match &self.metadata {
+            Some(Ok(m)) if m.databases.is_some() => m.databases().iter().all(intact) && (!m.compressed || self.archive.is_some()),
+            Some(Err(_)) => false,
+            _ => !self.files.is_empty() || self.archive.is_some(),
+        }
+    }
+
+    /// The sources that the set holds: as the metadata says, else by custom.
+    pub fn sources(&self) -> Vec<String> {
+        match self.metadata() {
+            Some(m) if m.databases.is_some() => m.databases().iter().map(|d| d.source.clone()).collect(),
+            _ => self.files.keys().filter_map(|f| legacy_source(f)).collect(),
+        }
+    }
+}
+
+/// Where the copy called `file` goes back to, in a set whose metadata does not say.
+pub fn legacy_source(file: &str) -> Option<String> {
+    match names::parse(file)? {
+        (_, Artefact::Database(name)) => Some(names::usual_home(&name)),
+        _ => None,
+    }
+}
+
+/// All sets in `dir`, oldest first; none if there is no such folder.
+pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
+    let mut sets: BTreeMap<Timestamp, SetEntry> = BTreeMap::new();
+    for (timestamp, artefact, name, size) in artefacts(dir)? {
+        let set = sets.entry(timestamp).or_insert_with(|| SetEntry::new(timestamp));
+        match artefact {
+            Artefact::Database(_) => drop(set.files.insert(name, size)),
+            Artefact::Sidecar(base) => drop(set.sidecars.insert(names::database(&base, timestamp))),
+            Artefact::Archive => set.archive = Some(size),
+            Artefact::Metadata | Artefact::ArchiveSidecar => {}
+        }
+    }
+    let settled = sets.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
+    Ok(settled.into_iter().flatten().collect())
+}
+
+/// The set called `timestamp`, if there is one.
+pub fn find(dir: &Path, timestamp: Timestamp) -> Result<Option<SetEntry>> {
+    Ok(scan(dir)?.into_iter().find(|s| s.timestamp == timestamp))
+}
+
+/// Decides what a set is, by looking at its marker before its metadata: a set being published gets its metadata
+/// before its marker goes, one being removed gets its marker before its metadata goes.
+fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
+    let t = set.timestamp;
+    let is_marked = |m| dir.join(names::marker(m, t)).exists();
+    if is_marked(Marker::Removing) {
+        return Ok(None);
+    }
+    if is_marked(Marker::Trimming) {
+        set.files.clear();
+        set.sidecars.clear();
+        return Ok(set.archive.is_some().then_some(set));
+    }
+    let being_made = is_marked(Marker::Staging);
+    set.metadata = read_metadata(dir, t)?;
+    if set.metadata.is_some() {
+        return Ok(Some(set));
+    }
+    if being_made {
+        return Ok(None);
+    }
+    // Without metadata it is a legacy set, or one that was swept while we looked.
+    set.files.retain(|name, _| dir.join(name).exists());
+    set.archive = set.archive.filter(|_| dir.join(names::archive(t)).exists());
+    Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
+}
+
+fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<Option<Result<Metadata>>> {
+    let name = names::metadata(timestamp);
+    let path = dir.join(&name);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(Metadata::parse(&bytes, &name))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(e, "read", &path)),
+    }
+}
+
+/// Every file of every set in `dir`: timestamp, what it is, its name, its bytes.
+pub fn artefacts(dir: &Path) -> Result<Vec<(Timestamp, Artefact, String, u64)>> {
+    let mut found = Vec::new();
+    for (name, entry) in entries(dir)? {
+        let Some((timestamp, artefact)) = names::parse(&name) else { continue };
+        match entry.metadata() {
+            Ok(m) if m.is_file() => found.push((timestamp, artefact, name, m.len())),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(e, "look at", &entry.path())),
+        }
+    }
+    Ok(found)
+}
+
+/// Markers in `dir`.
+pub fn markers(dir: &Path) -> Result<Vec<(Timestamp, Marker, PathBuf)>> {
+    let all = entries(dir)?.into_iter();
+    Ok(all.filter_map(|(name, entry)| names::parse_marker(&name).map(|(t, m)| (t, m, entry.path()))).collect())
+}
+
+/// Entries of `dir` whose names are UTF-8 (all of ours are); none if there is no such folder.
+fn entries(dir: &Path) -> Result<Vec<(String, fs::DirEntry)>> {
+    let list = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context("list", dir)?,
+    };
+    let mut found = Vec::new();
+    for entry in list {
+        let entry = entry.context("list", dir)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry));
+        }
+    }
+    Ok(found)
+}

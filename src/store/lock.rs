@@ -1,0 +1,70 @@
+//! One writer at a time in a backups folder. The lock is the kernel's and vanishes with a dead process.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::backup_set::names;
+use crate::durable;
+use crate::error::{Code, Error, IoContext, Result};
+use crate::progress::Monitor;
+
+/// The right to change the folder, until dropped.
+pub struct StoreLock {
+    /// The backups folder.
+    pub dir: PathBuf,
+    _file: File,
+}
+
+/// How often a waiting run looks again. `flock` itself could wait, but neither time out nor be cancelled.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Creates the folder `dir` if need be (0700, ignored by git) and takes its lock.
+pub fn create_and_lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLock> {
+    if !dir.is_dir() {
+        let parent = dir.parent().unwrap_or(dir);
+        fs::create_dir_all(parent).context("create the folder", parent)?;
+        match durable::create_private_dir(dir) {
+            // Another run was faster.
+            Err(_) if dir.is_dir() => {}
+            other => other?,
+        }
+    }
+    let ignore = dir.join(".gitignore");
+    match fs::OpenOptions::new().write(true).create_new(true).open(&ignore) {
+        Ok(mut file) => io::Write::write_all(&mut file, b"*\n").context("write", &ignore)?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io(e, "create", &ignore)),
+    }
+    lock(dir, timeout, monitor)
+}
+
+/// Takes the lock of an existing folder; `LOCK_TIMEOUT` if another run holds it too long.
+pub fn lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLock> {
+    let path = dir.join(names::LOCK);
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).context("open", &path)?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        monitor.check()?;
+        match file.try_lock() {
+            Ok(()) => return Ok(StoreLock { dir: dir.to_path_buf(), _file: file }),
+            Err(TryLockError::Error(e)) => return Err(Error::io(e, "lock", &path)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let waited = timeout.as_millis();
+                return Err(Error::new(
+                    Code::LockTimeout,
+                    format!(
+                        "another backup, restore or clean-up has worked in {} for {waited} ms; wait for it, or allow more time with lockTimeoutMs",
+                        dir.display()
+                    ),
+                ));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
+        }
+    }
+}

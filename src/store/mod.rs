@@ -1,0 +1,7 @@
+//! The backups folder: who may change it, what is in it, how sets come and go.
+
+pub mod catalog;
+pub mod lock;
+pub mod retention;
+pub mod space;
+pub mod staging;

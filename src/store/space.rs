@@ -1,0 +1,26 @@
+//! Free bytes of a file system, asked before anything is written.
+
+use std::path::Path;
+
+use crate::error::{Code, Error, IoContext, Result};
+
+/// Kept free beyond what is written: metadata, folders, the file system's own needs.
+const MARGIN: u64 = 1 << 20;
+
+/// Free bytes for us where `dir` is.
+pub fn free(dir: &Path) -> Result<u64> {
+    fs4::available_space(dir).context("ask for the free space of", dir)
+}
+
+/// `NO_SPACE` unless `needed` bytes fit into `dir`.
+pub fn require(dir: &Path, needed: u64) -> Result<()> {
+    let free = free(dir)?;
+    if free >= needed.saturating_add(MARGIN) {
+        return Ok(());
+    }
+    let message = format!(
+        "the backup needs up to {needed} bytes, and only {free} are free in {}; free some space, remove old backups, use compress: false, or choose another backupDir",
+        dir.display()
+    );
+    Err(Error::new(Code::NoSpace, message))
+}
