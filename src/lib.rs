@@ -1,8 +1,12 @@
-//! The map of the crate. Faces (`napi`, `cli`) stand on `operations`; every floor uses only floors below it.
+//! The map of the crate. Two faces stand on `operations` and know nothing of each other; every floor uses only the
+//! floors below it: `operations` → `store`, `sqlite`, `project` → `backup_set`, `durable` → `progress`, `error`.
 
 pub mod backup_set;
+pub mod cli;
 pub mod durable;
 pub mod error;
+#[cfg(feature = "node")]
+mod napi;
 pub mod operations;
 pub mod progress;
 pub mod project;

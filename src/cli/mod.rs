@@ -1,0 +1,99 @@
+//! FACE: what a terminal sees. `run` parses, calls one verb, renders for people or programs, and gives the exit code.
+
+mod args;
+mod json;
+mod question;
+mod render;
+mod verbs;
+
+use std::io::Write;
+
+use clap::Parser;
+use serde_json::Value;
+
+use crate::error::{Code, Error};
+use crate::progress::Monitor;
+use args::Arguments;
+
+/// What a verb has to say.
+struct Answer {
+    /// The API's result; `version`, `command` and `ok` are added.
+    document: Value,
+    /// Lines for people.
+    text: String,
+    exit: i32,
+}
+
+/// Exit code of a usage error.
+const USAGE: i32 = 2;
+
+/// Runs the command with `arguments` (without the program's name) and returns its exit code. Results go to stdout,
+/// failures to stderr; with `--json` one document goes to stdout whatever happens. `monitor` cancels (exit 130).
+pub fn run(arguments: Vec<String>, monitor: Monitor) -> i32 {
+    // This process is ours alone, so ordinary locks would do where the better ones don't exist.
+    crate::sqlite::posix_locks::declare_own_process();
+    let wants_json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    match Arguments::try_parse_from(std::iter::once("aqe-backup".to_owned()).chain(arguments)) {
+        Ok(parsed) => {
+            let command = parsed.verb.name();
+            let json = parsed.json;
+            match verbs::perform(parsed, monitor) {
+                Ok(answer) if json => print(&json::document(command, answer.exit == 0, answer.document), answer.exit),
+                Ok(answer) => print(&answer.text, answer.exit),
+                Err(e) => fail(command, &e, json),
+            }
+        }
+        Err(e) if e.use_stderr() => usage(&e, wants_json),
+        Err(e) => print(&e.render().to_string(), 0),
+    }
+}
+
+fn usage(e: &clap::Error, json: bool) -> i32 {
+    if json {
+        let text = e.render().to_string();
+        let error = Error::new(Code::InvalidArgValue, text.trim().strip_prefix("error: ").unwrap_or(text.trim()));
+        return print(&json::failure("", &error), USAGE);
+    }
+    complain(&e.render().to_string());
+    USAGE
+}
+
+fn fail(command: &str, e: &Error, json: bool) -> i32 {
+    let exit = exit_code(e.code);
+    if json {
+        return print(&json::failure(command, e), exit);
+    }
+    complain(&format!("aqe-backup {command}: {} ({})\n", e.message, e.code));
+    exit
+}
+
+/// A reader that went away early (`| head`) has seen what it wanted: that is no failure.
+fn print(text: &str, exit: i32) -> i32 {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("aqe-backup: cannot write the output: {e}\n"));
+            exit.max(1)
+        }
+        _ => exit,
+    }
+}
+
+/// Where even stderr is closed there is nobody left to tell; the exit code says it.
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn exit_code(code: Code) -> i32 {
+    match code {
+        Code::InvalidArgType | Code::InvalidArgValue | Code::InvalidTimestamp => USAGE,
+        Code::ChecksumMismatch | Code::BackupDamaged | Code::SourceDamaged => 4,
+        Code::RestoreRolledBack => 5,
+        Code::RestoreIncomplete => 6,
+        Code::BackupNotFound | Code::NoDatabases => 10,
+        Code::DatabaseBusy | Code::LockTimeout => 11,
+        Code::NoSpace => 13,
+        Code::Abort => 130,
+        Code::PermissionDenied | Code::IoError | Code::NeedsForce | Code::UnsupportedFormat | Code::UnsafePlatform => 1,
+    }
+}
