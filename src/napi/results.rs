@@ -1,0 +1,461 @@
+//! What promises resolve to: the operations' outcomes as plain objects.
+
+use std::path::{Path, PathBuf};
+
+use napi::bindgen_prelude::{Either, Null};
+use napi_derive::napi;
+use serde_json::{Map, Number, Value};
+
+use super::runtime::Finished;
+use crate::backup_set::metadata::{Kind, Metadata};
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::{Code, Error};
+use crate::operations as op;
+
+/// One database of a set that was just made.
+#[napi(object, object_from_js = false)]
+pub struct CapturedDatabase {
+    /// Path relative to the root, `/` separated.
+    pub source: String,
+    /// Absolute path of the copy.
+    pub file: String,
+    /// Bytes of the copy.
+    pub size: i64,
+    /// SHA-256 of the copy, 64 hex digits.
+    pub sha256: String,
+    /// What the check of the copy said: `damaged` makes the whole backup fail; `cannot-check` means that something the check
+    /// needs is missing here (a custom collation or function); `null` for a file that is no SQLite database.
+    #[napi(ts_type = "'ok' | 'damaged' | 'cannot-check' | 'not-checked' | null")]
+    pub integrity: Either<String, Null>,
+}
+
+/// What `createBackup` and `createSafetyBackup` did.
+#[napi(object, object_from_js = false)]
+pub struct BackupResult {
+    /// Every database was captured and, with `verify`, found healthy. The set is on disk to stay: files, folder and names are synced.
+    pub success: bool,
+    /// The set's name, `YYYYMMDD-HHMMSS` in UTC; empty if no set was made.
+    pub timestamp: String,
+    /// Absolute paths of the database copies.
+    pub files: Vec<String>,
+    /// Bytes of `files`, all together.
+    pub total_size: i64,
+    /// Whether an archive was made.
+    pub compressed: bool,
+    /// Why it failed, for people; absent after a success.
+    pub error: Option<String>,
+    /// Why it failed, for programs; absent after a success. With `SOURCE_DAMAGED` the set is kept, marked as damaged.
+    #[napi(ts_type = "ErrorCode")]
+    pub code: Option<&'static str>,
+    /// The kind of the set.
+    #[napi(ts_type = "BackupKind")]
+    pub kind: &'static str,
+    /// Absolute path of the archive, if one was made.
+    pub archive: Option<String>,
+    /// One entry per database, sorted by `source`.
+    pub databases: Vec<CapturedDatabase>,
+    /// How many old sets the clean-up removed.
+    pub removed: u32,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+    /// Milliseconds from the call to the end of the work.
+    pub duration_ms: i64,
+}
+
+impl BackupResult {
+    /// A set that was made, or an error that left none; `kind` is what was asked for.
+    pub fn new(finished: Finished<op::CreateOutcome>, kind: Kind) -> Self {
+        let mut warnings = finished.warnings;
+        let duration_ms = finished.duration_ms;
+        match finished.result {
+            Ok(outcome) => {
+                warnings.splice(0..0, outcome.warnings.iter().cloned());
+                Self::made(outcome, warnings, duration_ms)
+            }
+            Err(e) => {
+                BackupResult { error: Some(e.message), code: Some(e.code.as_str()), ..Self::nothing(kind.as_str(), warnings, duration_ms) }
+            }
+        }
+    }
+
+    fn made(outcome: op::CreateOutcome, warnings: Vec<String>, duration_ms: i64) -> Self {
+        let failure = outcome.failure;
+        BackupResult {
+            success: failure.is_none(),
+            timestamp: outcome.timestamp.to_string(),
+            files: outcome.databases.iter().map(|d| path(&d.file)).collect(),
+            total_size: bytes(outcome.databases.iter().map(|d| d.size).sum()),
+            compressed: outcome.compressed,
+            code: failure.as_ref().map(|e| e.code.as_str()),
+            error: failure.map(|e| e.message),
+            archive: outcome.archive.as_deref().map(path),
+            databases: outcome.databases.into_iter().map(CapturedDatabase::from).collect(),
+            removed: outcome.removed,
+            ..Self::nothing(outcome.kind.as_str(), warnings, duration_ms)
+        }
+    }
+
+    fn nothing(kind: &'static str, warnings: Vec<String>, duration_ms: i64) -> Self {
+        BackupResult {
+            success: false,
+            timestamp: String::new(),
+            files: Vec::new(),
+            total_size: 0,
+            compressed: false,
+            error: None,
+            code: None,
+            kind,
+            archive: None,
+            databases: Vec::new(),
+            removed: 0,
+            warnings,
+            duration_ms,
+        }
+    }
+}
+
+impl From<op::CapturedDatabase> for CapturedDatabase {
+    fn from(d: op::CapturedDatabase) -> Self {
+        CapturedDatabase { source: d.source, file: path(&d.file), size: bytes(d.size), sha256: d.sha256, integrity: nullable(d.integrity) }
+    }
+}
+
+/// What happened to one database in a restore.
+#[napi(object, object_from_js = false)]
+pub struct RestoredDatabase {
+    /// Path relative to the root, `/` separated.
+    pub source: String,
+    /// `updated`: pages were written into the live file. `created`: a new file was put in its place. `unchanged`: it was equal
+    /// to the backup already.
+    #[napi(ts_type = "'updated' | 'created' | 'unchanged'")]
+    pub action: &'static str,
+    /// Pages written into the live file: of a new file all, of a file that is no SQLite database 0.
+    pub pages_written: i64,
+}
+
+/// What `restoreBackup` did.
+#[napi(object, object_from_js = false)]
+pub struct RestoreResult {
+    /// Every database of the set is live again and was seen so through a fresh connection. It is on disk to stay.
+    pub success: bool,
+    /// The timestamp that was asked for.
+    pub timestamp: String,
+    /// Absolute paths of the databases that now hold the backup's content, those that held it before included.
+    pub files_restored: Vec<String>,
+    /// Why it failed, for people; absent after a success.
+    pub error: Option<String>,
+    /// Why it failed, for programs; absent after a success. With `RESTORE_ROLLED_BACK` everything is as it was; with
+    /// `RESTORE_INCOMPLETE` it is not, and `recover()` finishes or undoes the restore.
+    #[napi(ts_type = "ErrorCode")]
+    pub code: Option<&'static str>,
+    /// The set that holds the state from before; absent when there was nothing to save.
+    pub safety_backup: Option<String>,
+    /// One entry per database, sorted by `source`; empty after a failure.
+    pub databases: Vec<RestoredDatabase>,
+    /// Sentences worth reading, for instance what `force` overrode.
+    pub warnings: Vec<String>,
+    /// Milliseconds from the call to the end of the work.
+    pub duration_ms: i64,
+}
+
+impl RestoreResult {
+    /// A restore that was done, or the error that left things as they were; `timestamp` is what was asked for.
+    pub fn new(finished: Finished<op::RestoreOutcome>, timestamp: String) -> Self {
+        let failed = |e: Error| (Some(e.message), Some(e.code.as_str()));
+        let mut warnings = finished.warnings;
+        let (outcome, (error, code)) = match finished.result {
+            Ok(outcome) => (Some(outcome), (None, None)),
+            Err(e) => (None, failed(e)),
+        };
+        let mut result = RestoreResult {
+            success: outcome.is_some(),
+            timestamp,
+            files_restored: Vec::new(),
+            error,
+            code,
+            safety_backup: None,
+            databases: Vec::new(),
+            warnings: Vec::new(),
+            duration_ms: finished.duration_ms,
+        };
+        if let Some(outcome) = outcome {
+            warnings.splice(0..0, outcome.warnings);
+            result.files_restored = outcome.databases.iter().map(|d| path(&outcome.root.join(&d.source))).collect();
+            result.safety_backup = name(outcome.safety_backup);
+            result.databases = outcome.databases.into_iter().map(RestoredDatabase::from).collect();
+        }
+        RestoreResult { warnings, ..result }
+    }
+}
+
+impl From<op::RestoredDatabase> for RestoredDatabase {
+    fn from(d: op::RestoredDatabase) -> Self {
+        RestoredDatabase { source: d.source, action: d.action.as_str(), pages_written: bytes(d.pages_written) }
+    }
+}
+
+/// One set in a listing.
+#[napi(object, object_from_js = false)]
+pub struct BackupInfo {
+    /// The set's name, `YYYYMMDD-HHMMSS` in UTC.
+    pub timestamp: String,
+    /// When it was made: ISO 8601, UTC.
+    pub date: String,
+    /// Absolute paths of the database copies; of an archive-only set, the archive's.
+    pub files: Vec<String>,
+    /// Bytes of `files`, all together.
+    pub size: i64,
+    /// The set's record; absent if there is none, or none that can be read.
+    #[napi(ts_type = "BackupMetadata")]
+    pub metadata: Option<Value>,
+    /// The kind of the set; `automated` if it says nothing.
+    #[napi(ts_type = "BackupKind")]
+    pub kind: &'static str,
+    /// Whether it has an archive.
+    pub compressed: bool,
+    /// Only the archive is left; `restoreBackup` unpacks it.
+    pub archive_only: bool,
+    /// Every file that the set should have is there, with the right size. Contents are for `verifyBackup`.
+    pub complete: bool,
+}
+
+impl From<op::BackupInfo> for BackupInfo {
+    fn from(i: op::BackupInfo) -> Self {
+        BackupInfo {
+            timestamp: i.timestamp.to_string(),
+            date: i.date,
+            files: paths(&i.files),
+            size: bytes(i.size),
+            metadata: i.metadata.as_ref().and_then(metadata),
+            kind: i.kind.as_str(),
+            compressed: i.compressed,
+            archive_only: i.archive_only,
+            complete: i.complete,
+        }
+    }
+}
+
+/// Something wrong with a file of a set.
+#[napi(object, object_from_js = false)]
+pub struct BackupProblem {
+    /// For programs.
+    #[napi(ts_type = "ErrorCode")]
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl From<(Code, String)> for BackupProblem {
+    fn from((code, message): (Code, String)) -> Self {
+        BackupProblem { code: code.as_str(), message }
+    }
+}
+
+/// The verdict on one file of a set.
+#[napi(object, object_from_js = false)]
+pub struct FileReport {
+    /// File name in the backups folder.
+    pub file: String,
+    /// Where it goes back to, relative to the root; absent for metadata and archives, and where nothing says so.
+    pub source: Option<String>,
+    /// Whether it may be trusted.
+    pub ok: bool,
+    /// Why not; empty when `ok`.
+    pub problems: Vec<BackupProblem>,
+}
+
+impl From<op::FileReport> for FileReport {
+    fn from(f: op::FileReport) -> Self {
+        FileReport { file: f.file, source: f.source, ok: f.ok, problems: f.problems.into_iter().map(BackupProblem::from).collect() }
+    }
+}
+
+/// The verdict on a set.
+#[napi(object, object_from_js = false)]
+pub struct BackupInspection {
+    /// The set's name.
+    pub timestamp: String,
+    /// No problem anywhere; what `verifyBackup` returns.
+    pub ok: bool,
+    /// Database copies first, then metadata, then the archive.
+    pub files: Vec<FileReport>,
+    /// Sentences worth reading that are no damage.
+    pub warnings: Vec<String>,
+}
+
+impl From<op::Inspection> for BackupInspection {
+    fn from(i: op::Inspection) -> Self {
+        let files = i.files.into_iter().map(FileReport::from).collect();
+        BackupInspection { timestamp: i.timestamp.to_string(), ok: i.ok, files, warnings: i.warnings }
+    }
+}
+
+/// Rows of a table, in the backup and live.
+#[napi(object, object_from_js = false)]
+pub struct TableComparison {
+    /// Table name.
+    pub table: String,
+    /// Rows in the backup; `null` if there is no such table, or it can't be counted.
+    pub backup_rows: Either<i64, Null>,
+    /// Rows now; `null` if there is no such table, or it can't be counted.
+    pub live_rows: Either<i64, Null>,
+}
+
+impl From<op::TableComparison> for TableComparison {
+    fn from(t: op::TableComparison) -> Self {
+        TableComparison { table: t.table, backup_rows: nullable(t.backup_rows.map(bytes)), live_rows: nullable(t.live_rows.map(bytes)) }
+    }
+}
+
+/// How one database differs from its backup.
+#[napi(object, object_from_js = false)]
+pub struct DatabaseComparison {
+    /// Path relative to the root, `/` separated.
+    pub source: String,
+    /// `missing-here`: in the backup only. `missing-there`: in the project only.
+    #[napi(ts_type = "'identical' | 'different' | 'missing-here' | 'missing-there'")]
+    pub difference: &'static str,
+    /// Pages that differ, over the longer of the two.
+    pub pages_different: i64,
+    /// Pages of the longer of the two.
+    pub pages_total: i64,
+    /// Tables whose rows differ in number, or that are on one side only.
+    pub tables: Vec<TableComparison>,
+    /// Schema objects added, removed or changed since the backup, as `type name`.
+    pub schema: Vec<String>,
+}
+
+impl From<op::DatabaseComparison> for DatabaseComparison {
+    fn from(d: op::DatabaseComparison) -> Self {
+        DatabaseComparison {
+            source: d.source,
+            difference: d.difference.as_str(),
+            pages_different: bytes(d.pages_different),
+            pages_total: bytes(d.pages_total),
+            tables: d.tables.into_iter().map(TableComparison::from).collect(),
+            schema: d.schema,
+        }
+    }
+}
+
+/// A set compared with the project.
+#[napi(object, object_from_js = false)]
+pub struct BackupComparison {
+    /// The set's name.
+    pub timestamp: String,
+    /// Nothing differs and nothing is missing.
+    pub identical: bool,
+    /// One entry per database of either side, sorted by `source`.
+    pub databases: Vec<DatabaseComparison>,
+}
+
+impl From<op::Comparison> for BackupComparison {
+    fn from(c: op::Comparison) -> Self {
+        let databases = c.databases.into_iter().map(DatabaseComparison::from).collect();
+        BackupComparison { timestamp: c.timestamp.to_string(), identical: c.identical, databases }
+    }
+}
+
+/// What the backups folder holds.
+#[napi(object, object_from_js = false)]
+pub struct StorageUsage {
+    /// Absolute path of the backups folder.
+    pub backup_dir: String,
+    /// Bytes of everything in it.
+    pub total_size: i64,
+    /// Bytes of database copies.
+    pub databases_size: i64,
+    /// Bytes of archives.
+    pub archives_size: i64,
+    /// Bytes of sidecars, metadata and the rest.
+    pub other_size: i64,
+    /// Sets, complete or not, those of which only the archive is left not counted.
+    pub backups: u32,
+    /// Sets of which only the archive is left.
+    pub archives_only: u32,
+    /// Free bytes on that file system.
+    pub free: i64,
+}
+
+impl From<op::Usage> for StorageUsage {
+    fn from(u: op::Usage) -> Self {
+        StorageUsage {
+            backup_dir: path(&u.backup_dir),
+            total_size: bytes(u.total_size),
+            databases_size: bytes(u.databases_size),
+            archives_size: bytes(u.archives_size),
+            other_size: bytes(u.other_size),
+            backups: u.backups,
+            archives_only: u.archives_only,
+            free: bytes(u.free),
+        }
+    }
+}
+
+/// What `recover` found and did.
+#[napi(object, object_from_js = false)]
+pub struct RecoveryResult {
+    /// The set whose restore had begun and was finished; absent if there was none.
+    pub finished_restore: Option<String>,
+    /// The set whose restore had begun and was undone; absent if there was none.
+    pub undone_restore: Option<String>,
+    /// The set with the state from before finishing, if anything had changed since.
+    pub safety_backup: Option<String>,
+    /// Half-made or half-removed sets that were swept away.
+    pub swept: u32,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+}
+
+impl From<op::Recovery> for RecoveryResult {
+    fn from(r: op::Recovery) -> Self {
+        RecoveryResult {
+            finished_restore: name(r.finished_restore),
+            undone_restore: name(r.undone_restore),
+            safety_backup: name(r.safety_backup),
+            swept: r.swept,
+            warnings: r.warnings,
+        }
+    }
+}
+
+/// A value that is `null` when there is none, where an absent key would hide that it was looked for.
+fn nullable<T>(value: Option<T>) -> Either<T, Null> {
+    value.map_or(Either::B(Null), Either::A)
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn paths(all: &[PathBuf]) -> Vec<String> {
+    all.iter().map(|p| path(p)).collect()
+}
+
+fn name(set: Option<Timestamp>) -> Option<String> {
+    set.map(|t| t.to_string())
+}
+
+/// Counts go out signed: napi makes a BigInt of an unsigned 64-bit number.
+fn bytes(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn metadata(metadata: &Metadata) -> Option<Value> {
+    serde_json::to_value(metadata).ok().map(plain)
+}
+
+/// JSON as `JSON.parse` would give it: large integers as numbers, not as BigInt. A key `__proto__` is left out, since setting it
+/// would not make a property.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Number(n) if n.as_i64().is_none_or(|i| i32::try_from(i).is_err()) => {
+            n.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().filter(|(k, _)| k != "__proto__").map(|(k, v)| (k, plain(v))).collect::<Map<_, _>>())
+        }
+        other => other,
+    }
+}
