@@ -8,7 +8,10 @@ use crate::operations::BackupInfo;
 /// Asks before the databases are overwritten. Without a terminal there is nobody to ask, which is an error.
 pub(super) fn confirm(what: &str, backup: Option<&BackupInfo>) -> Result<bool> {
     if !io::stdin().is_terminal() {
-        return Err(Error::new(Code::NeedsForce, "restore asks before it overwrites databases, and there is no terminal to ask on; pass --force"));
+        return Err(Error::new(
+            Code::NeedsForce,
+            "restore asks before it overwrites databases, and there is no terminal to ask on; pass --force",
+        ));
     }
     let mut question = format!("Restore {what}?");
     if let Some(b) = backup {
