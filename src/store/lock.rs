@@ -1,7 +1,6 @@
 //! One writer at a time in a backups folder. The lock is the kernel's and vanishes with a dead process.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,10 +31,12 @@ pub fn create_and_lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Resu
         }
     }
     let ignore = dir.join(".gitignore");
-    match fs::OpenOptions::new().write(true).create_new(true).open(&ignore) {
-        Ok(mut file) => io::Write::write_all(&mut file, b"*\n").context("write", &ignore)?,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(Error::io(e, "create", &ignore)),
+    if !ignore.exists() {
+        match durable::write_new(&ignore, b"*\n") {
+            // Another run was faster.
+            Err(_) if ignore.exists() => {}
+            other => other?,
+        }
     }
     lock(dir, timeout, monitor)
 }

@@ -1,0 +1,491 @@
+// What restoreBackup does to live, missing, damaged, busy and differing targets, and what it refuses.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import Database from 'better-sqlite3';
+import * as backup from '../index.js';
+import {
+  addRows, assertNoLeftovers, assertRestored, contents, copyOf, count, craftSet, daysAgo, dump, editMetadata, exec, flip, holder, makeDatabase, metadataPath, project, readMetadata, runScript, sets, sha256, sleep, tempFolder,
+  tree, withDatabase, type Project,
+} from './helpers/project';
+
+/** A project with two databases, a set of both, and changes since. */
+async function changed(t: Parameters<typeof project>[0], options: { journal?: 'wal' | 'delete'; compress?: boolean } = {}): Promise<{ p: Project; ts: string; then: string[]; now: string[] }> {
+  const { journal = 'delete', compress = false } = options;
+  const p = project(t);
+  const both = ['.agentic-qe/memory.db', 'agentdb.db'];
+  for (const s of both) makeDatabase(p.at(s), { journal, rows: 120 });
+  const then = both.map((s) => contents(p.at(s)));
+  const made = await backup.createBackup({ root: p.root, compress });
+  assert.equal(made.success, true, made.error);
+  for (const s of both) withDatabase(p.at(s), (db) => (db.exec('DELETE FROM episodes WHERE id < 30'), addRows(db, 900, 40)));
+  return { p, ts: made.timestamp, then, now: both.map((s) => contents(p.at(s))) };
+}
+
+const live = (p: Project): string[] => ['.agentic-qe/memory.db', 'agentdb.db'].map((s) => contents(p.at(s)));
+
+test('a timestamp that no set has is BACKUP_NOT_FOUND, in a result that names it', async (t) => {
+  const { p, now } = await changed(t);
+  const before = sets(p.backups);
+  const r = await backup.restoreBackup('20010101-000000', { root: p.root, force: true });
+  assert.deepEqual([r.success, r.code, r.filesRestored], [false, 'BACKUP_NOT_FOUND', 0]);
+  assert.match(r.error ?? '', /20010101-000000/);
+  assert.deepEqual(live(p), now);
+  assert.deepEqual(sets(p.backups), before);
+});
+
+test('each database is told apart: updated with the pages that changed, created, or unchanged', async (t) => {
+  const p = project(t);
+  for (const s of ['a.db', 'b.db', 'c.db']) makeDatabase(p.at(s), { rows: 2000 });
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  withDatabase(p.at('a.db'), (db) => db.exec("UPDATE patterns SET content = 'x' WHERE id = 'p7'"));
+  fs.rmSync(p.at('b.db'));
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.deepEqual(r.databases.map((d) => [d.source, d.action]), [['a.db', 'updated'], ['b.db', 'created'], ['c.db', 'unchanged']]);
+  const pages = fs.statSync(p.at('a.db')).size / 4096;
+  const [a, , c] = r.databases;
+  assert.ok(a!.pagesWritten >= 1 && a!.pagesWritten < pages / 2, `${a!.pagesWritten} of ${pages} pages were written for one row`);
+  assert.equal(c!.pagesWritten, 0);
+  assert.equal(typeof r.durationMs, 'number');
+  assert.deepEqual(r.warnings, []);
+});
+
+test('databases that the set lacks are left alone', async (t) => {
+  const { p, ts } = await changed(t);
+  makeDatabase(p.at('newer.db'), { rows: 9 });
+  const before = sha256(p.at('newer.db'));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(sha256(p.at('newer.db')), before);
+});
+
+for (const journal of ['delete', 'wal'] as const) {
+  test(`the journal mode of a live database stays as it is now (${journal} now)`, async (t) => {
+    const p = project(t);
+    makeDatabase(p.at('agentdb.db'), { journal: journal === 'wal' ? 'delete' : 'wal' });
+    const made = await backup.createBackup({ root: p.root });
+    withDatabase(p.at('agentdb.db'), (db) => (db.pragma(`journal_mode = ${journal}`), db.exec('DELETE FROM episodes')));
+    const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+    assert.equal(r.success, true, r.error);
+    assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.pragma('journal_mode', { simple: true })), journal);
+    assertRestored(p.at('agentdb.db'), made.files[0]!);
+  });
+
+  test(`a target that another connection writes to is DATABASE_BUSY, and no target is changed (${journal})`, async (t) => {
+    const { p, ts, now } = await changed(t, { journal });
+    const other = await holder(t, p.at('agentdb.db'), 'BEGIN IMMEDIATE');
+    const before = sets(p.backups);
+    const r = await backup.restoreBackup(ts, { root: p.root, busyTimeoutMs: 150, force: true });
+    assert.deepEqual([r.success, r.code, r.filesRestored], [false, 'DATABASE_BUSY', 0]);
+    assert.match(r.error ?? '', /agentdb\.db/);
+    await other.end();
+    assert.deepEqual(live(p), now);
+    assert.deepEqual(sets(p.backups), before, 'the failed restore left files');
+    assert.equal((await backup.restoreBackup(ts, { root: p.root })).success, true);
+  });
+
+  test(`an application that has cached the schema is told that it changed, and damages nothing (${journal})`, async (t) => {
+    const p = project(t);
+    const file = p.at('agentdb.db');
+    const make = (sql: string): unknown => withDatabase(file, (db) => (db.pragma(`journal_mode = ${journal}`), db.exec(sql), db.pragma('schema_version', { simple: true })));
+    const cookie = make('CREATE TABLE a(x); CREATE TABLE keep(x); INSERT INTO a VALUES (1); INSERT INTO keep VALUES (1)');
+    const made = await backup.createBackup({ root: p.root });
+    fs.rmSync(file);
+    // Another schema under the same cookie: only the cookie tells a connection that what it has cached is stale.
+    assert.equal(make('CREATE TABLE b(x, y, z); CREATE TABLE c(x)'), cookie);
+    const app = new Database(file);
+    t.after(() => void app.close());
+    const insert = app.prepare('INSERT INTO b VALUES (1, 2, 3)');
+    insert.run();
+    const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+    assert.equal(r.success, true, r.error);
+    assert.throws(() => insert.run(), /no such table: b/);
+    assert.deepEqual(app.prepare('SELECT x FROM a').pluck().all(), [1]);
+    assert.deepEqual(app.prepare('SELECT x FROM keep').pluck().all(), [1]);
+    dump(app);
+  });
+}
+
+test('a reader in WAL mode goes on with its snapshot through a restore, and then sees the restored data', async (t) => {
+  const { p, ts, then } = await changed(t, { journal: 'wal' });
+  const reader = new Database(p.at('agentdb.db'), { readonly: true });
+  t.after(() => void reader.close());
+  reader.exec('BEGIN');
+  const rows = reader.prepare('SELECT count(*) FROM episodes').pluck();
+  const before = rows.get();
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(rows.get(), before);
+  reader.exec('COMMIT');
+  assert.equal(rows.get(), 120);
+  assert.equal(dump(reader), then[1]);
+});
+
+test('a reader in rollback mode is waited for, then it is DATABASE_BUSY with nothing changed', async (t) => {
+  const { p, ts, now, then } = await changed(t);
+  const other = await holder(t, p.at('agentdb.db'), 'BEGIN; SELECT count(*) FROM episodes');
+  const r = await backup.restoreBackup(ts, { root: p.root, busyTimeoutMs: 150 });
+  assert.equal(r.success, false);
+  assert.ok(r.code === 'DATABASE_BUSY' || r.code === 'RESTORE_ROLLED_BACK', r.code);
+  assert.match(r.error ?? '', /agentdb\.db/);
+  const waiting = backup.restoreBackup(ts, { root: p.root, busyTimeoutMs: 60_000 });
+  await sleep(300);
+  await other.end();
+  const s = await waiting;
+  assert.equal(s.success, true, s.error);
+  assert.deepEqual(live(p), then);
+  const undone = await backup.restoreBackup(s.safetyBackup!, { root: p.root });
+  assert.equal(undone.success, true, undone.error);
+  assert.deepEqual(live(p), now);
+});
+
+test('a damaged copy is CHECKSUM_MISMATCH: nothing changes, and force is no way round it', async (t) => {
+  const { p, ts, now } = await changed(t);
+  flip(copyOf(p.backups, ts, 'agentdb.db'), 9000);
+  const before = sets(p.backups);
+  for (const force of [false, true]) {
+    const r = await backup.restoreBackup(ts, { root: p.root, force });
+    assert.deepEqual([r.success, r.code], [false, 'CHECKSUM_MISMATCH'], r.error);
+    assert.match(r.error ?? '', /agentdb\.db\.backup\./);
+  }
+  assert.deepEqual(live(p), now);
+  assert.deepEqual(sets(p.backups), before);
+});
+
+test('verify: false restores a copy whose hash is wrong', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 0, after: "INSERT INTO patterns VALUES ('p', 'needle in the page')" });
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  const at = fs.readFileSync(made.files[0]!).indexOf('needle');
+  assert.ok(at > 0);
+  flip(made.files[0]!, at);
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM patterns'));
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root, verify: false });
+  assert.equal(r.success, true, r.error);
+  assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.prepare('SELECT content FROM patterns').pluck().get()), '.eedle in the page');
+});
+
+test('a truncated copy is never restored', async (t) => {
+  const { p, ts, now } = await changed(t);
+  const copy = copyOf(p.backups, ts, 'agentdb.db');
+  fs.truncateSync(copy, fs.statSync(copy).size - 4096);
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(r.success, false);
+  assert.ok(['CHECKSUM_MISMATCH', 'BACKUP_DAMAGED'].includes(r.code ?? ''), r.code);
+  assert.deepEqual(live(p), now);
+});
+
+for (const [what, spoil] of [
+  ['gone', (f: string) => fs.rmSync(f)],
+  ['damaged', (f: string) => flip(f, 9000)],
+  ['truncated', (f: string) => fs.truncateSync(f, 100)],
+] as const) {
+  test(`when a raw copy is ${what}, the archive stands in for it`, async (t) => {
+    const { p, ts, then } = await changed(t, { compress: true });
+    spoil(copyOf(p.backups, ts, 'agentdb.db'));
+    const r = await backup.restoreBackup(ts, { root: p.root });
+    assert.equal(r.success, true, r.error);
+    assert.deepEqual(live(p), then);
+    assertNoLeftovers(p.backups);
+  });
+}
+
+test('a set of which only the archive is left is restored from it', async (t) => {
+  const { p, ts, then } = await changed(t, { compress: true });
+  for (const name of fs.readdirSync(p.backups)) if (name.includes(ts) && !name.startsWith('databases-backup-')) fs.rmSync(path.join(p.backups, name));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.deepEqual(live(p), then);
+  assertNoLeftovers(p.backups);
+});
+
+test('an archive that is damaged too restores nothing', async (t) => {
+  const { p, ts, now } = await changed(t, { compress: true });
+  flip(copyOf(p.backups, ts, 'agentdb.db'), 9000);
+  const archive = path.join(p.backups, `databases-backup-${ts}.tar.gz`);
+  flip(archive, Math.floor(fs.statSync(archive).size / 2));
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(r.success, false);
+  assert.ok(['CHECKSUM_MISMATCH', 'BACKUP_DAMAGED'].includes(r.code ?? ''), r.code);
+  assert.deepEqual(live(p), now);
+  assertNoLeftovers(p.backups);
+});
+
+test('a set without any checksum needs force, and then says so', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  const then = contents(p.at('agentdb.db'));
+  const ts = await craftSet(p, daysAgo(1), { legacy: true });
+  fs.rmSync(path.join(p.backups, `agentdb.db.backup.${ts}.sha256`));
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const now = contents(p.at('agentdb.db'));
+  const refused = await backup.restoreBackup(ts, { root: p.root });
+  assert.deepEqual([refused.success, refused.code], [false, 'NEEDS_FORCE']);
+  assert.match(refused.error ?? '', /force/);
+  assert.equal(contents(p.at('agentdb.db')), now);
+  const forced = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(forced.success, true, forced.error);
+  assert.ok(forced.warnings.some((w) => /checksum/i.test(w)), forced.warnings.join('\n'));
+  assert.equal(contents(p.at('agentdb.db')), then);
+});
+
+test('another application_id needs force, and then says so', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { after: 'PRAGMA application_id = 111' });
+  const made = await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.pragma('application_id = 222'));
+  const refused = await backup.restoreBackup(made.timestamp, { root: p.root });
+  assert.deepEqual([refused.success, refused.code], [false, 'NEEDS_FORCE']);
+  assert.match(refused.error ?? '', /agentdb\.db/);
+  assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.pragma('application_id', { simple: true })), 222);
+  const forced = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+  assert.equal(forced.success, true, forced.error);
+  assert.ok(forced.warnings.some((w) => w.includes('agentdb.db')), forced.warnings.join('\n'));
+  assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.pragma('application_id', { simple: true })), 111);
+});
+
+const ruins: [string, (file: string) => void][] = [
+  ['is text', (f) => fs.writeFileSync(f, 'this was a database once\n'.repeat(500))],
+  ['has a damaged header', (f) => flip(f, 3)],
+  ['is truncated', (f) => fs.truncateSync(f, fs.statSync(f).size - 2 * 4096 - 100)],
+  ['has damaged pages', (f) => {
+    const fd = fs.openSync(f, 'r+');
+    for (let page = 1; page < 6; page++) fs.writeSync(fd, Buffer.alloc(4096, 0x5a), 0, 4096, page * 4096);
+    fs.closeSync(fd);
+  }],
+];
+for (const [what, ruin] of ruins) {
+  test(`a present database that ${what} needs force; its bytes are in the safety set, and the restored one is sound`, async (t) => {
+    const p = project(t);
+    makeDatabase(p.at('agentdb.db'), { rows: 400 });
+    const then = contents(p.at('agentdb.db'));
+    const made = await backup.createBackup({ root: p.root });
+    ruin(p.at('agentdb.db'));
+    const ruined = sha256(p.at('agentdb.db'));
+    const refused = await backup.restoreBackup(made.timestamp, { root: p.root });
+    assert.deepEqual([refused.success, refused.code], [false, 'NEEDS_FORCE'], refused.error);
+    assert.equal(sha256(p.at('agentdb.db')), ruined);
+
+    const forced = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+    assert.equal(forced.success, true, forced.error);
+    assert.ok(forced.warnings.length > 0, 'force went on without a word');
+    assert.equal(contents(p.at('agentdb.db')), then);
+    assert.ok(forced.safetyBackup);
+    assert.equal(sha256(copyOf(p.backups, forced.safetyBackup, 'agentdb.db')), ruined, 'the safety set does not hold what was there');
+  });
+}
+
+const reshapes: [string, string][] = [
+  ['page size', 'PRAGMA page_size = 8192; VACUUM'],
+  ['a smaller page size', 'PRAGMA page_size = 1024; VACUUM'],
+  ['auto_vacuum', 'PRAGMA auto_vacuum = FULL; VACUUM'],
+];
+for (const [what, reshape] of reshapes) {
+  for (const journal of ['delete', 'wal'] as const) {
+    test(`a backup comes back over a database that got another ${what} since (${journal})`, async (t) => {
+      const p = project(t);
+      makeDatabase(p.at('agentdb.db'), { rows: 300 });
+      const then = contents(p.at('agentdb.db'));
+      const made = await backup.createBackup({ root: p.root });
+      withDatabase(p.at('agentdb.db'), (db) => (db.exec(reshape), db.exec('DELETE FROM patterns'), db.pragma(`journal_mode = ${journal}`)));
+      const now = contents(p.at('agentdb.db'));
+      const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+      assert.equal(r.success, true, r.error);
+      assert.equal(contents(p.at('agentdb.db')), then);
+      const undone = await backup.restoreBackup(r.safetyBackup!, { root: p.root });
+      assert.equal(undone.success, true, undone.error);
+      assert.equal(contents(p.at('agentdb.db')), now);
+    });
+  }
+}
+
+test('a backup comes back over a database of another text encoding', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 50, before: "PRAGMA encoding = 'UTF-16le'" });
+  const then = contents(p.at('agentdb.db'));
+  const made = await backup.createBackup({ root: p.root });
+  fs.rmSync(p.at('agentdb.db'));
+  makeDatabase(p.at('agentdb.db'), { rows: 70 });
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(contents(p.at('agentdb.db')), then);
+  assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.pragma('encoding', { simple: true })), 'UTF-16le');
+});
+
+test('a missing target is never put next to the -wal of the database that was there', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { journal: 'wal' });
+  const then = contents(p.at('agentdb.db'));
+  const made = await backup.createBackup({ root: p.root });
+  // A process dies with commits in the -wal; then somebody removes the database alone.
+  await runScript(`const db = new Database(args[0]); db.exec("UPDATE patterns SET content = 'ghost'"); fs.copyFileSync(args[0] + '-wal', args[1]); db.close(); console.log('null')`, [p.at('agentdb.db'), p.at('kept')]);
+  fs.rmSync(p.at('agentdb.db'));
+  fs.renameSync(p.at('kept'), p.at('agentdb.db-wal'));
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+  assert.equal(r.success, true, r.error);
+  assert.equal(contents(p.at('agentdb.db')), then);
+});
+
+test('metadata that sends a file outside the project is not followed', async (t) => {
+  for (const source of ['../outside.db', '/outside-of-everything.db', 'a/../../outside.db']) {
+    const p = project(t, 'inner');
+    makeDatabase(p.at('agentdb.db'));
+    const made = await backup.createBackup({ root: p.root, compress: false });
+    editMetadata(p.backups, made.timestamp, (m) => void (m.databases[0]!.source = source));
+    const r = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+    assert.equal(r.success, false, source);
+    assert.notEqual(r.code, undefined);
+    assert.deepEqual(fs.readdirSync(path.dirname(p.root)), ['inner'], source);
+    assert.equal(fs.existsSync('/outside-of-everything.db'), false);
+  }
+});
+
+test('metadata that names a file outside the backups folder is not followed', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  const secret = path.join(tempFolder(t), 'secret.db');
+  makeDatabase(secret, { rows: 1 });
+  const then = contents(p.at('agentdb.db'));
+  editMetadata(p.backups, made.timestamp, (m) => void Object.assign(m.databases[0]!, { file: path.relative(p.backups, secret), sha256: sha256(secret), size: fs.statSync(secret).size }));
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+  assert.equal(r.success, false);
+  assert.equal(contents(p.at('agentdb.db')), then);
+});
+
+test('an archive with members that leave the folder writes nothing outside', async (t) => {
+  const { p, ts, now } = await changed(t, { compress: true });
+  const work = tempFolder(t, 'work');
+  const archive = path.join(p.backups, `databases-backup-${ts}.tar.gz`);
+  assert.equal((await exec('tar', ['-xzf', archive, '-C', work])).status, 0);
+  fs.writeFileSync(path.join(work, 'evil'), 'evil');
+  const packed = await exec('tar', ['-czf', archive, '-P', '--transform', 's,^evil$,../../evil,', '--', ...fs.readdirSync(work)], { cwd: work });
+  assert.equal(packed.status, 0, packed.stderr);
+  fs.writeFileSync(`${archive}.sha256`, `${sha256(archive)}  ${path.basename(archive)}\n`);
+  for (const name of fs.readdirSync(p.backups)) if (name.includes(ts) && !name.startsWith('databases-backup-')) fs.rmSync(path.join(p.backups, name));
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  const found = (await exec('find', [path.dirname(p.root), '-name', 'evil'])).stdout;
+  assert.equal(found, '');
+  if (!r.success) assert.deepEqual(live(p), now);
+  assertNoLeftovers(p.backups);
+});
+
+test('metadata of a higher format is UNSUPPORTED_FORMAT, and the set is still listed', async (t) => {
+  const { p, ts, now } = await changed(t);
+  editMetadata(p.backups, ts, (m) => void (m.format = 2));
+  for (const force of [false, true]) {
+    const r = await backup.restoreBackup(ts, { root: p.root, force });
+    assert.deepEqual([r.success, r.code], [false, 'UNSUPPORTED_FORMAT']);
+    assert.match(r.error ?? '', /format 2/);
+  }
+  assert.deepEqual(live(p), now);
+  assert.ok((await backup.listBackups({ root: p.root })).some((b) => b.timestamp === ts));
+});
+
+test('metadata that is not JSON is BACKUP_DAMAGED, and names the file', async (t) => {
+  const { p, ts, now } = await changed(t);
+  fs.writeFileSync(metadataPath(p.backups, ts), '{"timestamp": ');
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.deepEqual([r.success, r.code], [false, 'BACKUP_DAMAGED']);
+  assert.match(r.error ?? '', new RegExp(`backup-metadata\\.${ts}\\.json`));
+  assert.deepEqual(live(p), now);
+});
+
+test('a set that vanishes half-way ends in a coded error or a whole restore, never between', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 2000 });
+  makeDatabase(p.at('.agentic-qe/memory.db'), { rows: 2000 });
+  withDatabase(p.at('agentdb.db'), (db) => addRows(db, 10_000, 4000, 4000));
+  const then = live(p);
+  for (const phase of ['lock', 'verify', 'copy', 'write']) {
+    const made = await backup.createBackup({ root: p.root, compress: false });
+    assert.equal(made.success, true, made.error);
+    for (const s of ['agentdb.db', '.agentic-qe/memory.db']) withDatabase(p.at(s), (db) => db.exec("UPDATE patterns SET content = 'later'"));
+    const now = live(p);
+    const r = await backup.restoreBackup(made.timestamp, {
+      root: p.root,
+      onProgress: (progress) => {
+        if (progress.phase === phase) for (const name of fs.readdirSync(p.backups)) if (name.includes(made.timestamp)) fs.rmSync(path.join(p.backups, name), { force: true });
+      },
+    });
+    if (r.success) assert.deepEqual(live(p), then, phase);
+    else {
+      assert.equal(typeof r.code, 'string', `${phase}: ${r.error}`);
+      assert.deepEqual(live(p), now, phase);
+    }
+    assertNoLeftovers(p.backups);
+    for (const s of ['agentdb.db', '.agentic-qe/memory.db']) withDatabase(p.at(s), (db) => db.exec("UPDATE patterns SET content = 'pattern of ' || substr(id, 2)"));
+    assert.deepEqual(live(p), then);
+  }
+});
+
+test('a legacy set without metadata goes to the usual homes', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 11 });
+  makeDatabase(p.at('.agentic-qe/memory.db'), { rows: 22 });
+  const ts = await craftSet(p, daysAgo(3), { legacy: true, sources: ['agentdb.db', '.agentic-qe/memory.db'] });
+  fs.rmSync(p.at('agentdb.db'));
+  fs.rmSync(p.at('.agentic-qe/memory.db'));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.deepEqual([count(p.at('agentdb.db')), count(p.at('.agentic-qe/memory.db'))], [11, 22]);
+});
+
+test('a legacy sidecar whose path is wrong but whose hash is right counts as a checksum', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 11 });
+  const ts = await craftSet(p, daysAgo(3), { legacy: true });
+  const copy = path.join(p.backups, `agentdb.db.backup.${ts}`);
+  fs.writeFileSync(`${copy}.sha256`, `${sha256(copy)}  agentdb.db\n`);
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  assert.equal(await backup.verifyBackup(ts, { root: p.root }), true);
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(count(p.at('agentdb.db')), 11);
+});
+
+test('a legacy archive alone is restored', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 11 });
+  const ts = await craftSet(p, daysAgo(3), { legacy: true, archive: true });
+  for (const name of fs.readdirSync(p.backups)) if (name !== `databases-backup-${ts}.tar.gz`) fs.rmSync(path.join(p.backups, name));
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(r.success, true, r.error);
+  assert.equal(count(p.at('agentdb.db')), 11);
+});
+
+test('a set that another tool laid down by the contract is restored', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 11 });
+  const ts = await craftSet(p, daysAgo(3), { archive: true });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(count(p.at('agentdb.db')), 11);
+});
+
+test('a restore leaves the mode of a live file as it was', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  fs.chmodSync(p.at('agentdb.db'), 0o640);
+  const made = await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const { ino } = fs.statSync(p.at('agentdb.db'));
+  assert.equal((await backup.restoreBackup(made.timestamp, { root: p.root })).success, true);
+  assert.deepEqual([fs.statSync(p.at('agentdb.db')).mode & 0o777, fs.statSync(p.at('agentdb.db')).ino], [0o640, ino]);
+});
+
+test('the set that was restored, and every other, is as it was', async (t) => {
+  const { p, ts } = await changed(t, { compress: true });
+  await backup.createBackup({ root: p.root });
+  const before = tree(p.backups, (n) => n === '.lock');
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  const after = tree(p.backups, (n) => n === '.lock');
+  for (const [name, what] of Object.entries(before)) assert.equal(after[name], what, name);
+  for (const name of Object.keys(after)) assert.ok(name in before || name.includes(r.safetyBackup!), name);
+  assert.equal(readMetadata(p.backups, r.safetyBackup!).kind, 'safety');
+});

@@ -1,0 +1,202 @@
+// What cleanOldBackups and keepLast remove, and what they never do.
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import * as backup from '../index.js';
+import { assertNoLeftovers, craftSet, daysAgo, flip, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+
+function withData(t: Context): Project {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 20 });
+  return p;
+}
+
+/** The sets that still have their raw files, newest first. */
+async function left(p: Project): Promise<string[]> {
+  return (await backup.listBackups({ root: p.root })).map((b) => b.timestamp);
+}
+
+test('the newest N automated sets stay, whole; the older ones go, whole', async (t) => {
+  const p = withData(t);
+  const all: string[] = [];
+  for (let i = 0; i < 7; i++) all.push(await craftSet(p, daysAgo(7 - i)));
+  const newest = all.slice(-3);
+  const before = sets(p.backups);
+  assert.equal(await backup.cleanOldBackups(3, { root: p.root }), 4);
+  assert.deepEqual(await left(p), [...newest].reverse());
+  assert.deepEqual(sets(p.backups), Object.fromEntries(Object.entries(before).filter(([name]) => newest.some((ts) => name.includes(ts)))));
+  assert.equal(await backup.cleanOldBackups(3, { root: p.root }), 0);
+});
+
+test('N is 10 when nothing is said', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 13; i++) await craftSet(p, daysAgo(20 - i));
+  assert.equal(await backup.cleanOldBackups(undefined, { root: p.root }), 3);
+  assert.equal((await left(p)).length, 10);
+});
+
+test('safety sets are counted apart, so that a burst of migrations pushes out no daily one, and the other way round', async (t) => {
+  const p = withData(t);
+  const daily = [await craftSet(p, daysAgo(9)), await craftSet(p, daysAgo(8))];
+  const safety = [];
+  for (let i = 0; i < 5; i++) safety.push(await craftSet(p, daysAgo(5 - i), { kind: 'safety' }));
+  assert.equal(await backup.cleanOldBackups(2, { root: p.root }), 3);
+  assert.deepEqual((await left(p)).sort(), [...daily, ...safety.slice(-2)].sort());
+});
+
+test('manual sets are never removed, and do not count', async (t) => {
+  const p = withData(t);
+  const manual = [];
+  for (const days of [900, 400, 12, 1]) manual.push(await craftSet(p, daysAgo(days), { kind: 'manual' }));
+  const automated = [];
+  for (const days of [10, 9, 8]) automated.push(await craftSet(p, daysAgo(days)));
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 2);
+  assert.deepEqual((await left(p)).sort(), [...manual, automated[2]!].sort());
+});
+
+test('an older set loses its raw files and keeps its archive, from which it can still be restored', async (t) => {
+  const p = withData(t);
+  const old = await craftSet(p, daysAgo(20), { archive: true });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 5'));
+  const recent = await craftSet(p, daysAgo(1), { archive: true });
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 1);
+  const names = fs.readdirSync(p.backups).filter((n) => n.includes(old)).sort();
+  assert.deepEqual(names, [`databases-backup-${old}.tar.gz`, `databases-backup-${old}.tar.gz.sha256`]);
+  assert.deepEqual(await left(p), [recent]);
+  assert.deepEqual((await backup.listBackups({ root: p.root, archives: true })).map((b) => [b.timestamp, b.archiveOnly]), [[recent, false], [old, true]]);
+  const r = await backup.restoreBackup(old, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.equal(withDatabase(p.at('agentdb.db'), (db) => db.prepare('SELECT count(*) FROM episodes').pluck().get()), 20);
+});
+
+test('an archive goes when it is 90 days old', async (t) => {
+  const p = withData(t);
+  const [old, young] = [await craftSet(p, daysAgo(92), { archive: true }), await craftSet(p, daysAgo(88), { archive: true })];
+  await craftSet(p, daysAgo(1), { archive: true });
+  await backup.cleanOldBackups(1, { root: p.root });
+  const names = fs.readdirSync(p.backups);
+  assert.deepEqual(names.filter((n) => n.includes(old)), []);
+  assert.deepEqual(names.filter((n) => n.includes(young)).sort(), [`databases-backup-${young}.tar.gz`, `databases-backup-${young}.tar.gz.sha256`]);
+});
+
+test('the newest verified set of any database stays, however old', async (t) => {
+  const p = withData(t);
+  makeDatabase(p.at('.agentic-qe/memory.db'));
+  const onlyMemory = await craftSet(p, daysAgo(50), { sources: ['.agentic-qe/memory.db', 'agentdb.db'] });
+  const plain = [];
+  for (let i = 0; i < 4; i++) plain.push(await craftSet(p, daysAgo(10 - i)));
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 3);
+  assert.deepEqual((await left(p)).sort(), [onlyMemory, plain[3]!].sort());
+});
+
+test('sets that were never verified push out no verified one', async (t) => {
+  const p = withData(t);
+  const good = await craftSet(p, daysAgo(30));
+  const unchecked = [];
+  for (let i = 0; i < 4; i++) unchecked.push(await craftSet(p, daysAgo(10 - i), { verified: false }));
+  await backup.cleanOldBackups(2, { root: p.root });
+  const now = await left(p);
+  assert.ok(now.includes(good), 'the only verified set is gone');
+  assert.ok(now.includes(unchecked[3]!));
+});
+
+test('backups of a damaged database rotate out no good one', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 600 });
+  const good = await backup.createBackup({ root: p.root, compress: false });
+  assert.equal(good.success, true, good.error);
+  const fd = fs.openSync(p.at('agentdb.db'), 'r+');
+  fs.writeSync(fd, Buffer.alloc(4096, 0xee), 0, 4096, 3 * 4096);
+  fs.closeSync(fd);
+  for (let i = 0; i < 4; i++) assert.equal((await backup.createBackup({ root: p.root, compress: false, keepLast: 1 })).code, 'SOURCE_DAMAGED');
+  await backup.cleanOldBackups(1, { root: p.root });
+  assert.equal(await backup.verifyBackup(good.timestamp, { root: p.root }), true);
+});
+
+test('a fresh empty database in the place of a full one rotates out no good set', async (t) => {
+  const p = withData(t);
+  withDatabase(p.at('agentdb.db'), (db) => db.exec("WITH RECURSIVE c(n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM c WHERE n < 2000) INSERT INTO patterns SELECT 'q' || n, 'x' FROM c"));
+  const good = await backup.createBackup({ root: p.root, compress: false });
+  fs.rmSync(p.at('agentdb.db'));
+  makeDatabase(p.at('agentdb.db'), { rows: 0 });
+  for (let i = 0; i < 4; i++) await backup.createBackup({ root: p.root, compress: false, keepLast: 1 });
+  assert.equal(await backup.verifyBackup(good.timestamp, { root: p.root }), true, 'the last set with data is gone');
+});
+
+test('sets without a kind count as automated', async (t) => {
+  const p = withData(t);
+  const legacy = [];
+  for (let i = 0; i < 3; i++) legacy.push(await craftSet(p, daysAgo(30 - i), { legacy: true }));
+  const automated = [await craftSet(p, daysAgo(3)), await craftSet(p, daysAgo(2))];
+  assert.equal(await backup.cleanOldBackups(3, { root: p.root }), 2);
+  assert.deepEqual((await left(p)).sort(), [legacy[2]!, ...automated].sort());
+});
+
+test('keepLast of create cleans up after it, and says how many sets it removed', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 5; i++) await craftSet(p, daysAgo(10 - i));
+  const made = await backup.createBackup({ root: p.root, keepLast: 2 });
+  assert.deepEqual([made.success, made.removed], [true, 4]);
+  assert.equal((await left(p)).length, 2);
+});
+
+test('create keeps 10 by default, and all with keepLast: null', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 12; i++) await craftSet(p, daysAgo(20 - i));
+  assert.equal((await backup.createBackup({ root: p.root, keepLast: null })).removed, 0);
+  assert.equal((await left(p)).length, 13);
+  assert.equal((await backup.createBackup({ root: p.root })).removed, 4);
+  assert.equal((await left(p)).length, 10);
+});
+
+test('a backup that was not verified cleans up nothing', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 4; i++) await craftSet(p, daysAgo(10 - i));
+  assert.equal((await backup.createBackup({ root: p.root, verify: false, keepLast: 1 })).removed, 0);
+  assert.equal((await left(p)).length, 5);
+});
+
+test('a failed backup cleans up nothing', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 4; i++) await craftSet(p, daysAgo(10 - i));
+  fs.rmSync(p.at('agentdb.db'));
+  const before = sets(p.backups);
+  assert.equal((await backup.createBackup({ root: p.root, keepLast: 1 })).success, false);
+  assert.deepEqual(sets(p.backups), before);
+});
+
+for (const [what, n] of [['0', 0], ['negative', -3], ['fractional', 1.5], ['not a number', Number.NaN], ['infinite', Number.POSITIVE_INFINITY], ['beyond 32 bits', 2 ** 40 + 0.5]] as const) {
+  test(`N that is ${what} is ERR_INVALID_ARG_VALUE, and removes nothing`, async (t) => {
+    const p = withData(t);
+    for (let i = 0; i < 3; i++) await craftSet(p, daysAgo(10 - i));
+    const before = sets(p.backups);
+    await assert.rejects(backup.cleanOldBackups(n, { root: p.root }), (e: { code: string; message: string }) => e.code === 'ERR_INVALID_ARG_VALUE' && /keepLast/.test(e.message));
+    await assert.rejects(backup.createBackup({ root: p.root, keepLast: n }), (e: { code: string; message: string }) => e.code === 'ERR_INVALID_ARG_VALUE' && /keepLast/.test(e.message));
+    assert.deepEqual(sets(p.backups), before);
+  });
+}
+
+test('cleaning a folder that is not there removes nothing and makes no fuss', async (t) => {
+  const p = withData(t);
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 0);
+});
+
+test('files that are no part of a set stay', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 3; i++) await craftSet(p, daysAgo(10 - i));
+  const mine = ['notes.txt', 'agentdb.db.backup.old', 'backup-metadata.json', 'databases.tar.gz', 'agentdb.db.backup.20250116-120000.gpg'];
+  for (const name of mine) fs.writeFileSync(path.join(p.backups, name), 'mine');
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 2);
+  for (const name of mine) assert.equal(fs.readFileSync(path.join(p.backups, name), 'utf8'), 'mine', name);
+  assertNoLeftovers(p.backups);
+});
+
+test('a set whose copy was damaged since is not what protects a database', async (t) => {
+  const p = withData(t);
+  const good = await craftSet(p, daysAgo(10), { kind: 'manual' });
+  const bad = await craftSet(p, daysAgo(2));
+  flip(path.join(p.backups, `agentdb.db.backup.${bad}`), 5000);
+  await backup.cleanOldBackups(1, { root: p.root });
+  assert.equal(await backup.verifyBackup(good, { root: p.root }), true);
+});
