@@ -281,11 +281,13 @@ export declare const backupHelper: BackupHelper
 export interface BackupInfo {
   /** The set's name, `YYYYMMDD-HHMMSS` in UTC. */
   timestamp: string
-  /** When it was made: ISO 8601, UTC. */
+  /** When it was made: ISO 8601, UTC; the timestamp, for a set whose metadata doesn't say. */
   date: string
+  /** How many database copies it has; 1 for an archive-only set. */
+  files: number
   /** Absolute paths of the database copies; of an archive-only set, the archive's. */
-  files: Array<string>
-  /** Bytes of `files`, all together. */
+  paths: Array<string>
+  /** Bytes of all these, together. */
   size: number
   /** The set's record; absent if there is none, or none that can be read. */
   metadata?: BackupMetadata
@@ -508,8 +510,8 @@ export interface RestoreResult {
   success: boolean
   /** The timestamp that was asked for. */
   timestamp: string
-  /** Absolute paths of the databases that now hold the backup's content, those that held it before included. */
-  filesRestored: Array<string>
+  /** How many databases now hold the backup's content, those that held it before included; 0 after a failure. */
+  filesRestored: number
   /** Why it failed, for people; absent after a success. */
   error?: string
   /**

@@ -33,8 +33,9 @@ test('sets are listed newest first, with what a caller wants to know of each', a
   ]);
   for (const b of list) {
     assert.equal(new Date(b.date).getTime(), momentOf(b.timestamp).getTime());
-    assert.deepEqual([...b.files].sort(), [path.join(p.backups, `agentdb.db.backup.${b.timestamp}`), path.join(p.backups, `memory.db.backup.${b.timestamp}`)]);
-    assert.equal(b.size, b.files.reduce((sum, f) => sum + fs.statSync(f).size, 0));
+    assert.equal(b.files, 2);
+    assert.deepEqual([...b.paths].sort(), [path.join(p.backups, `agentdb.db.backup.${b.timestamp}`), path.join(p.backups, `memory.db.backup.${b.timestamp}`)]);
+    assert.equal(b.size, b.paths.reduce((sum, f) => sum + fs.statSync(f).size, 0));
     assert.equal(b.metadata?.timestamp, b.timestamp);
     assert.equal(b.metadata?.databases?.length, 2);
   }
@@ -54,7 +55,7 @@ test('a set of which only the archive is left is listed on demand, and only then
   for (const name of fs.readdirSync(p.backups)) if (name.includes(ts) && !name.startsWith('databases-backup-')) fs.rmSync(path.join(p.backups, name));
   assert.deepEqual(await backup.listBackups({ root: p.root }), []);
   const list = await backup.listBackups({ root: p.root, archives: true });
-  assert.deepEqual(list.map((b) => [b.timestamp, b.archiveOnly, b.compressed, b.files, b.size]), [[ts, true, true, [archive], fs.statSync(archive).size]]);
+  assert.deepEqual(list.map((b) => [b.timestamp, b.archiveOnly, b.compressed, b.files, b.paths, b.size]), [[ts, true, true, 1, [archive], fs.statSync(archive).size]]);
   assert.equal(await backup.verifyBackup(ts, { root: p.root }), true);
 });
 
@@ -204,7 +205,7 @@ test('legacy sets, with the seven keys of metadata or none, are listed and verif
   const seven = await craftSet(p, daysAgo(8), { legacy: true });
   fs.writeFileSync(metadataPath(p.backups, seven), JSON.stringify({ timestamp: seven, date: '2025-01-16T12:00:00Z', hostname: 'dev-machine', user: 'developer', git_commit: '4a58796', git_branch: 'main', compressed: false }));
   const list = await backup.listBackups({ root: p.root });
-  assert.deepEqual(list.map((b) => [b.timestamp, b.kind, b.files.length, b.archiveOnly]), [[seven, 'automated', 1, false], [bare, 'automated', 2, false]]);
+  assert.deepEqual(list.map((b) => [b.timestamp, b.kind, b.files, b.archiveOnly]), [[seven, 'automated', 1, false], [bare, 'automated', 2, false]]);
   assert.equal(list[0]?.metadata?.git_commit, '4a58796');
   assert.equal(await backup.verifyBackup(bare, { root: p.root }), true);
   assert.equal(await backup.verifyBackup(seven, { root: p.root }), true);

@@ -61,6 +61,7 @@ fn a_delta_makes_the_live_database_equal_to_the_backup_in_every_journal_mode() -
             live.flush()?;
             live.commit()?;
             assert_eq!(rows(&path)?, (i64::from(then), "ok".into()), "{mode} {now}→{then}");
+            assert_eq!(fs::metadata(&path)?.len(), fs::metadata(&backup)?.len(), "{mode} {now}→{then}: what was too much is cut off");
         }
     }
     Ok(())

@@ -505,16 +505,21 @@ export const codes = new Set(
   ),
 );
 
-/** The locks of this very process on a file's inode, as the kernel tells them. */
+/**
+ * The locks of this very process on a file's inode, as the kernel tells them. It hands the list out in pieces, and
+ * repeats or skips a line when another process locks or unlocks between two; so what is in any of three readings
+ * counts. A lock that is gone is in none.
+ */
 export function ownLocks(file: string): string[] {
   const { ino } = fs.statSync(file);
-  return fs
-    .readFileSync('/proc/locks', 'utf8')
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/).slice(1))
-    .filter((f) => f[0] === 'POSIX' && f[3] === String(process.pid) && f[4]?.split(':')[2] === String(ino))
-    .map((f) => f.join(' '))
-    .sort();
+  const found = new Set<string>();
+  for (let reading = 0; reading < 3; reading++) {
+    for (const line of fs.readFileSync('/proc/locks', 'utf8').split('\n')) {
+      const f = line.trim().split(/\s+/).slice(1);
+      if (f[0] === 'POSIX' && f[3] === String(process.pid) && f[4]?.split(':')[2] === String(ino)) found.add(f.join(' '));
+    }
+  }
+  return [...found].sort();
 }
 
 /** Descriptors that this process has open. */

@@ -54,7 +54,7 @@ pub(super) fn create(o: &CreateOutcome, elapsed: Duration) -> Value {
 pub(super) fn list(backups: &[BackupInfo]) -> Value {
     let each = |b: &BackupInfo| {
         json!({
-            "timestamp": b.timestamp.to_string(), "date": b.date, "files": b.files, "size": b.size, "metadata": b.metadata,
+            "timestamp": b.timestamp.to_string(), "date": b.date, "files": b.files.len(), "paths": b.files, "size": b.size, "metadata": b.metadata,
             "kind": b.kind, "compressed": b.compressed, "archiveOnly": b.archive_only, "complete": b.complete,
         })
     };
@@ -80,7 +80,7 @@ pub(super) fn restore(o: &RestoreOutcome, elapsed: Duration) -> Value {
     json!({
         "success": true,
         "timestamp": o.timestamp.to_string(),
-        "filesRestored": o.databases.iter().map(|d| o.root.join(&d.source)).collect::<Vec<_>>(),
+        "filesRestored": o.databases.len(),
         "safetyBackup": o.safety_backup.map(|t| t.to_string()),
         "databases": o.databases.iter().map(|d| json!({
             "source": d.source, "action": d.action.as_str(), "pagesWritten": d.pages_written,

@@ -10,7 +10,8 @@ macro_rules! line {
     ($text:expr, $($arguments:tt)*) => {{ let _ = writeln!($text, $($arguments)*); }};
 }
 
-fn bytes(n: u64) -> String {
+/// `n` as people read it.
+pub(super) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
     let mut value = n as f64;
     let mut unit = 0;

@@ -74,7 +74,8 @@ fn restore(ctx: &Context, a: RestoreArguments) -> Result<Answer> {
     if !a.force {
         let backups = operations::list(ctx, true)?;
         let backup = backups.iter().find(|b| Some(b.timestamp.to_string()) == a.timestamp);
-        if !question::confirm(&what, backup)? {
+        let root = crate::project::Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?.root;
+        if !question::confirm(&what, backup, &root)? {
             return Err(Error::new(Code::Abort, "Not restored; nothing was changed"));
         }
     }

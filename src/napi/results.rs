@@ -140,8 +140,8 @@ pub struct RestoreResult {
     pub success: bool,
     /// The timestamp that was asked for.
     pub timestamp: String,
-    /// Absolute paths of the databases that now hold the backup's content, those that held it before included.
-    pub files_restored: Vec<String>,
+    /// How many databases now hold the backup's content, those that held it before included; 0 after a failure.
+    pub files_restored: u32,
     /// Why it failed, for people; absent after a success.
     pub error: Option<String>,
     /// Why it failed, for programs; absent after a success. With `RESTORE_ROLLED_BACK` everything is as it was; with
@@ -170,7 +170,7 @@ impl RestoreResult {
         let mut result = RestoreResult {
             success: outcome.is_some(),
             timestamp,
-            files_restored: Vec::new(),
+            files_restored: 0,
             error,
             code,
             safety_backup: None,
@@ -180,7 +180,7 @@ impl RestoreResult {
         };
         if let Some(outcome) = outcome {
             warnings.splice(0..0, outcome.warnings);
-            result.files_restored = outcome.databases.iter().map(|d| path(&outcome.root.join(&d.source))).collect();
+            result.files_restored = u32::try_from(outcome.databases.len()).unwrap_or(u32::MAX);
             result.safety_backup = name(outcome.safety_backup);
             result.databases = outcome.databases.into_iter().map(RestoredDatabase::from).collect();
         }
@@ -199,11 +199,13 @@ impl From<op::RestoredDatabase> for RestoredDatabase {
 pub struct BackupInfo {
     /// The set's name, `YYYYMMDD-HHMMSS` in UTC.
     pub timestamp: String,
-    /// When it was made: ISO 8601, UTC.
+    /// When it was made: ISO 8601, UTC; the timestamp, for a set whose metadata doesn't say.
     pub date: String,
+    /// How many database copies it has; 1 for an archive-only set.
+    pub files: u32,
     /// Absolute paths of the database copies; of an archive-only set, the archive's.
-    pub files: Vec<String>,
-    /// Bytes of `files`, all together.
+    pub paths: Vec<String>,
+    /// Bytes of all these, together.
     pub size: i64,
     /// The set's record; absent if there is none, or none that can be read.
     #[napi(ts_type = "BackupMetadata")]
@@ -224,7 +226,8 @@ impl From<op::BackupInfo> for BackupInfo {
         BackupInfo {
             timestamp: i.timestamp.to_string(),
             date: i.date,
-            files: paths(&i.files),
+            files: u32::try_from(i.files.len()).unwrap_or(u32::MAX),
+            paths: paths(&i.files),
             size: bytes(i.size),
             metadata: i.metadata.as_ref().and_then(metadata),
             kind: i.kind.as_str(),

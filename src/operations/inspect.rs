@@ -140,7 +140,8 @@ fn known_hashes(copy: &Copy, problem: &mut impl FnMut(Code, String)) -> Result<V
     match read_sidecar(&copy.path)? {
         Some(Some(hash)) => hashes.push(hash),
         Some(None) => problem(Code::ChecksumMismatch, "its .sha256 file is not a checksum".into()),
-        None => problem(Code::BackupDamaged, "has no .sha256 file".into()),
+        // Not damage, but nothing to trust either: that is what `force` is for.
+        None => problem(Code::NeedsForce, "has no checksum file (.sha256), so nothing says that its bytes are the right ones".into()),
     }
     Ok(hashes)
 }

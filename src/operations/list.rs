@@ -23,7 +23,7 @@ fn info(dir: &Path, set: SetEntry) -> BackupInfo {
     };
     BackupInfo {
         timestamp: set.timestamp,
-        date: set.metadata().map_or_else(|| set.timestamp.to_iso(), |m| m.date.clone()),
+        date: set.metadata().map_or_else(|| set.timestamp.to_string(), |m| m.date.clone()),
         files,
         size,
         kind: set.kind(),

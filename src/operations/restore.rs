@@ -65,7 +65,6 @@ fn run(
         };
         let applied = restore_apply::apply(ctx, project, &lock, &set.jobs, &wish)?;
         Ok(RestoreOutcome {
-            root: project.root.clone(),
             timestamp: set.timestamp,
             safety_backup: applied.safety,
             databases: applied.databases,

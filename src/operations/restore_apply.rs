@@ -79,8 +79,11 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
 
     let safety = save(ctx, project, lock, &mut targets, wish, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
-    let mut prepared = targets.into_iter().map(|t| prepare(t, lock, wish, &ctx.monitor)).collect::<Result<Vec<_>>>()?;
-    ctx.monitor.check()?;
+    let prepared = targets.into_iter().map(|t| prepare(t, lock, wish, &ctx.monitor)).collect::<Result<Vec<_>>>();
+    let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
+        Ok(prepared) => prepared,
+        Err(e) => return Err(forget(lock, safety, e)),
+    };
     if prepared.iter().all(|p| matches!(p.ready, Ready::Unchanged)) {
         return Ok(Applied { safety, databases: report(&prepared), warnings });
     }
@@ -101,6 +104,17 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         Err(e) => return Err(e),
     }
     Ok(Applied { safety, databases, warnings })
+}
+
+/// Nothing was changed, so nothing needs to be undone: a failed run leaves no set behind.
+fn forget(lock: &StoreLock, safety: Option<Timestamp>, cause: Error) -> Error {
+    match safety.map(|t| staging::remove(lock, t, false)) {
+        Some(Err(e)) => {
+            let code = cause.code;
+            cause.wrap(code, format!("the safety backup could not be removed again ({e})"))
+        }
+        _ => cause,
+    }
 }
 
 fn forced(wish: &Wish, suspicions: Vec<String>) -> Result<Vec<String>> {

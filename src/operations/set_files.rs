@@ -51,7 +51,9 @@ pub(super) struct SetFiles {
 pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
     let dir = &project.backup_dir;
     let failure = match from_folder(project, set, verify, monitor) {
-        Ok(files) => return Ok(files),
+        Ok(files) if files.suspicions.is_empty() || set.archive.is_none() => return Ok(files),
+        // The archive may do without anybody's force.
+        Ok(files) => return Ok(from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor).unwrap_or(files)),
         Err(e) if set.archive.is_some() && matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) => e,
         Err(e) => return Err(e),
     };
@@ -155,7 +157,7 @@ fn prepare(
     for copy in copies.iter().filter(|c| c.record.as_ref().is_none_or(|r| !r.extra.contains_key(SIDE_FILE_OF))) {
         if verify {
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
-            judge(copy, report, &mut files.suspicions)?;
+            judge(report, &mut files.suspicions)?;
         } else if !copy.path.is_file() {
             return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
         }
@@ -177,18 +179,14 @@ fn prepare(
 }
 
 /// A missing checksum makes a set suspect; any other problem makes it useless.
-fn judge(copy: &Copy, report: FileReport, suspicions: &mut Vec<String>) -> Result<()> {
-    let no_checksum = copy.path.is_file() && inspect::read_sidecar(&copy.path)?.is_none();
-    let mut problems = report.problems.into_iter();
-    match (problems.next(), problems.next()) {
-        (None, _) => Ok(()),
-        (Some(_), None) if no_checksum => {
-            suspicions.push(format!("{} has no .sha256 file, so nothing says that its bytes are the right ones", copy.file));
-            Ok(())
+fn judge(report: FileReport, suspicions: &mut Vec<String>) -> Result<()> {
+    for (code, message) in report.problems {
+        if code != Code::NeedsForce {
+            return Err(Error::new(code, message));
         }
-        (Some((_, first)), Some((code, second))) if no_checksum => Err(Error::new(code, format!("{first}; {second}"))),
-        (Some((code, message)), _) => Err(Error::new(code, message)),
+        suspicions.push(message);
     }
+    Ok(())
 }
 
 fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {

@@ -148,8 +148,6 @@ pub struct RestoredDatabase {
 /// What restore did.
 #[derive(Debug)]
 pub struct RestoreOutcome {
-    /// The project's root.
-    pub root: PathBuf,
     /// The set that is live now.
     pub timestamp: Timestamp,
     /// The set with the state before; `None` when there was nothing to save.
@@ -165,7 +163,7 @@ pub struct RestoreOutcome {
 pub struct BackupInfo {
     /// The set's name.
     pub timestamp: Timestamp,
-    /// ISO 8601, UTC: the metadata's, else the timestamp read as UTC.
+    /// The metadata's, ISO 8601 in UTC; else the timestamp, as the replaced helper had it.
     pub date: String,
     /// Absolute paths of the database copies (archive-only: of the archive).
     pub files: Vec<PathBuf>,

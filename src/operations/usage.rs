@@ -11,13 +11,14 @@ pub fn usage(ctx: &Context) -> Result<Usage> {
     let dir = project.backup_dir;
     let mut usage = Usage { backup_dir: dir.clone(), ..Usage::default() };
     for (_, artefact, _, size) in catalog::artefacts(&dir)? {
-        usage.total_size += size;
         match artefact {
             Artefact::Database(_) => usage.databases_size += size,
             Artefact::Archive => usage.archives_size += size,
-            _ => usage.other_size += size,
+            _ => {}
         }
     }
+    usage.total_size = catalog::total_size(&dir)?;
+    usage.other_size = usage.total_size.saturating_sub(usage.databases_size + usage.archives_size);
     for set in catalog::scan(&dir)? {
         if set.archive_only() { usage.archives_only += 1 } else { usage.backups += 1 }
     }

@@ -335,6 +335,12 @@ impl Live {
 
     /// A failure of SQLite while trying to `what` (a verb) this database.
     pub(super) fn translate(&self, e: rusqlite::Error, what: &str) -> Error {
+        // SQLite knows a full disk, but calls a full quota and a file-size limit plain I/O errors.
+        if e.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            if let Some(cause) = posix_locks::system_error(&self.connection) {
+                return Error::io(cause, what, &self.path);
+            }
+        }
         translate(e, what, &self.path)
     }
 }

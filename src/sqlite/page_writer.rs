@@ -48,8 +48,8 @@ pub fn write_delta(live: &Live, facts: &Facts, backup: &mut dyn Read, pages: u64
         }
         wrote(page_size as u64);
     }
-    written += truncate(live, facts, pages)?;
-    let (page1_written, cookie) = write_page1(live, &page1, written > 0)?;
+    written += empty_the_tail(live, facts, pages)?;
+    let (page1_written, cookie) = write_page1(live, facts, &page1, pages, written > 0)?;
     Ok(Delta { pages_written: written + page1_written, sha256: hash.finalize().into(), cookie })
 }
 
@@ -73,9 +73,9 @@ fn put(live: &Live, number: u64, data: Option<&[u8]>) -> Result<()> {
     .map(drop)
 }
 
-/// Cuts the database to `pages`; returns how many pages went. Each goes into the transaction as zeros first: that puts
-/// its old content into the rollback journal, from which a crash during the commit must be able to bring it back.
-fn truncate(live: &Live, facts: &Facts, pages: u64) -> Result<u64> {
+/// Writes zeros over the pages beyond `pages`, which are about to be cut off; returns how many there are. That puts
+/// their old content into the rollback journal, from which a crash during the commit must be able to bring it back.
+fn empty_the_tail(live: &Live, facts: &Facts, pages: u64) -> Result<u64> {
     if facts.page_count <= pages {
         return Ok(0);
     }
@@ -87,19 +87,31 @@ fn truncate(live: &Live, facts: &Facts, pages: u64) -> Result<u64> {
         }
         put(live, number, Some(&zeros))?;
     }
-    put(live, pages + 1, None)?;
     Ok(facts.page_count - pages)
 }
 
-/// Page 1 goes last: once it is written, this connection's own idea of it is stale and it can read no other page.
-fn write_page1(live: &Live, backup: &[u8], anything_written: bool) -> Result<(u64, u32)> {
+/// Page 1, the cut and the cookie, in the only order that works:
+///
+/// - page 1 comes after all others: once it is written, this connection's own idea of it is stale;
+/// - the cut comes after page 1: any page written through `sqlite_dbpage` after a cut silently cancels it;
+/// - the cookie comes last, and not with page 1: a changed cookie would make the cut's statement read the schema anew,
+///   from a page 1 that the connection does not know yet. `PRAGMA schema_version` writes it past `sqlite_dbpage`.
+///
+/// Returns pages written (0 or 1) and the cookie. When nothing differs, nothing is written.
+fn write_page1(live: &Live, facts: &Facts, backup: &[u8], pages: u64, anything_written: bool) -> Result<(u64, u32)> {
     let now = live.page(1).map_err(|e| live.translate(e, "read"))?;
     let cookie = header::parse(&now).map_or(0, |h| h.schema_cookie);
     if !anything_written && header::same_page1(backup, &now) {
         return Ok((0, cookie));
     }
-    let cookie = header::next_cookie(cookie);
     put(live, 1, Some(&header::merge_page1(backup, &now, cookie)))?;
+    if facts.page_count > pages {
+        put(live, pages + 1, None)?;
+    }
+    let cookie = header::next_cookie(cookie);
+    // The pragma takes the same 32 bits as a signed number.
+    let set = format!("PRAGMA schema_version = {}", cookie.cast_signed());
+    live.patiently("write", || live.connection().execute_batch(&set))?;
     Ok((1, cookie))
 }
 

@@ -49,6 +49,13 @@ pub fn with_private_files<T>(f: impl FnOnce() -> T) -> T {
     platform::with_private_files(f)
 }
 
+/// The operating system's own reason for the last I/O error of `connection`, which SQLite's code does not tell.
+pub(super) fn system_error(connection: &rusqlite::Connection) -> Option<std::io::Error> {
+    // SAFETY: the handle belongs to a connection that is alive for the call.
+    let errno = unsafe { rusqlite::ffi::sqlite3_system_errno(connection.handle()) };
+    (errno != 0).then(|| std::io::Error::from_raw_os_error(errno))
+}
+
 #[cfg(unix)]
 pub use platform::{open_parked, release};
 

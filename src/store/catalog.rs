@@ -166,3 +166,17 @@ fn entries(dir: &Path) -> Result<Vec<(String, fs::DirEntry)>> {
     }
     Ok(found)
 }
+
+/// Bytes of all files in `dir` and below, whatever they are.
+pub fn total_size(dir: &Path) -> Result<u64> {
+    let mut total = 0;
+    for (_, entry) in entries(dir)? {
+        match entry.path().symlink_metadata() {
+            Ok(m) if m.is_dir() => total += total_size(&entry.path())?,
+            Ok(m) => total += m.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(e, "look at", &entry.path())),
+        }
+    }
+    Ok(total)
+}

@@ -74,7 +74,9 @@ pub struct Decision {
 /// database, or the set from before a table lost most of its rows. Damaged sets are counted apart, so that they push
 /// out no good one.
 pub fn keep_newest(sets: &[SetFacts], keep: u32, now: Timestamp) -> Vec<Decision> {
-    let mut newest_first: Vec<&SetFacts> = sets.iter().collect();
+    // A set from a time when the clock was wrong must push out no set that is really newer.
+    let (future, past): (Vec<&SetFacts>, Vec<&SetFacts>) = sets.iter().partition(|s| is_future(s.timestamp, now));
+    let mut newest_first = past;
     newest_first.sort_by_key(|s| std::cmp::Reverse(s.timestamp));
     let precious = newest_of_each_database(&newest_first);
     let mut counted: HashMap<(Kind, bool), u32> = HashMap::new();
@@ -101,7 +103,18 @@ pub fn keep_newest(sets: &[SetFacts], keep: u32, now: Timestamp) -> Vec<Decision
     };
     let mut decisions: Vec<Decision> = newest_first.iter().map(decide).collect();
     keep_sets_from_before_a_loss(&newest_first, &mut decisions);
+    let undated =
+        future.iter().map(|s| Decision { timestamp: s.timestamp, fate: Fate::Keep, reason: "dated in the future; only removed by hand" });
+    decisions.extend(undated);
     decisions
+}
+
+/// Backups made faster than one a second run ahead of the clock by as many seconds; more than this is a wrong clock.
+const AHEAD_SECONDS: i64 = 600;
+
+/// Whether a set was made when the clock was ahead of what it says `now`.
+pub fn is_future(timestamp: Timestamp, now: Timestamp) -> bool {
+    now.seconds_until(timestamp) > AHEAD_SECONDS
 }
 
 /// Whatever set a kept one points at as "before a table lost most of its rows" stays too, and so on.
@@ -225,6 +238,15 @@ mod tests {
             sets[newer].shrunk_since = Some(sets[older].timestamp);
             let fates = fates(&sets, keep);
             prop_assert!(fates[&sets[newer].timestamp] != Fate::Keep || fates[&sets[older].timestamp] == Fate::Keep);
+        }
+
+        #[test]
+        fn sets_from_the_future_stay_and_push_out_none_of_the_present(sets in sets(), keep in 1u32..12, now in 0i64..20_000_000) {
+            let now = at(now);
+            let present: Vec<SetFacts> = sets.iter().filter(|s| !is_future(s.timestamp, now)).cloned().collect();
+            let (all, without) = (keep_newest(&sets, keep, now), keep_newest(&present, keep, now));
+            prop_assert_eq!(&all[..without.len()], &without[..]);
+            prop_assert!(all[without.len()..].iter().all(|d| d.fate == Fate::Keep));
         }
 
         #[test]
