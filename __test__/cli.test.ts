@@ -134,9 +134,9 @@ test('exit 5 for a restore that failed half-way and was rolled back: what it had
   withDatabase(p.at('c.db'), (db) => db.exec('DELETE FROM episodes'));
   const now = contents(p.at('c.db'));
   fs.rmSync(p.at('a.db'));
-  // A folder that can't be made: there is a file of that name. a.db comes first and gets as far as its place.
+  // A folder that can't be made: its name leads nowhere. a.db comes first and gets as far as its place.
   fs.rmSync(p.at('sub'), { recursive: true });
-  fs.symlinkSync('/dev/null', p.at('sub'));
+  fs.symlinkSync(p.at('nowhere/at/all'), p.at('sub'));
   const run = await p.run('restore', made.timestamp, '--force', '--json');
   const document = parseOne(run);
   assert.deepEqual([run.status, document.code, document.ok], [5, 'RESTORE_ROLLED_BACK', false], run.stdout);

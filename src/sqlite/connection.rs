@@ -2,6 +2,7 @@
 //! looking at it, patience within a time-out.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -335,10 +336,15 @@ impl Live {
 
     /// A failure of SQLite while trying to `what` (a verb) this database.
     pub(super) fn translate(&self, e: rusqlite::Error, what: &str) -> Error {
-        // SQLite knows a full disk, but calls a full quota and a file-size limit plain I/O errors.
+        // SQLite knows a full disk, but calls a full quota and a file-size limit plain I/O errors. Its own record of the
+        // system's error is missing after a failed flush; then the thread's last one tells.
         if e.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-            if let Some(cause) = posix_locks::system_error(&self.connection) {
-                return Error::io(cause, what, &self.path);
+            let last = std::io::Error::last_os_error();
+            let mut reasons = posix_locks::system_error(&self.connection).into_iter().chain([last]);
+            let no_space =
+                |r: &std::io::Error| matches!(r.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+            if let Some(reason) = reasons.find(no_space) {
+                return Error::io(reason, what, &self.path);
             }
         }
         translate(e, what, &self.path)
