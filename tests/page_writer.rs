@@ -11,6 +11,8 @@ use agentic_qe_backup::sqlite::connection::{Live, Patience};
 use agentic_qe_backup::sqlite::{header, page_stream, page_writer, posix_locks};
 use rusqlite::Connection;
 
+/// Ruins the bytes of a database.
+type Damage = fn(&mut Vec<u8>);
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn patience(ms: u64) -> Patience {
@@ -135,7 +137,7 @@ fn a_rebuild_changes_page_size_encoding_and_vacuum_mode_under_the_exclusive_lock
 
 #[test]
 fn a_rebuild_writes_over_what_is_no_database_any_more() -> Outcome {
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("garbage", |b| b.fill(b'x')),
         ("zeroed header", |b| b[..100].fill(0)),
         ("truncated", |b| b.truncate(5000)),

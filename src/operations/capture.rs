@@ -35,6 +35,9 @@ use crate::store::staging::Staging;
 /// Blocks in flight between the reader and each consumer: memory stays at a few of these, whatever the database.
 const IN_FLIGHT: usize = 8;
 
+/// Gives every block of a database to the sink it is handed.
+type Producer<'a> = dyn FnMut(&mut dyn FnMut(Block) -> Result<()>) -> Result<()> + 'a;
+
 /// How often a file that moved while it was read is read again.
 const ATTEMPTS: usize = 5;
 
@@ -228,7 +231,7 @@ impl Copier<'_> {
         target: &Path,
         file: &str,
         archive: &mut Option<ArchiveRun>,
-        produce: &mut dyn FnMut(&mut dyn FnMut(Block) -> Result<()>) -> Result<()>,
+        produce: &mut Producer,
     ) -> Result<(u64, String)> {
         let out = HashingFile::create(target)?;
         let member = archive.as_ref().filter(|a| !a.spoiled).map(|a| a.open(file.to_owned(), size));

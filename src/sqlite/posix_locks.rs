@@ -172,10 +172,11 @@ mod platform {
         }
     }
 
-    fn whole_file(kind: libc::c_int) -> libc::flock {
+    /// `kind`: its type differs between systems.
+    fn whole_file(kind: impl Into<libc::c_int>) -> libc::flock {
         // SAFETY: `flock` is plain integers, for which zero is a value; `l_pid` must be zero for these locks.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = kind as _;
+        lock.l_type = kind.into() as _;
         lock.l_whence = libc::SEEK_SET as _;
         lock
     }
@@ -185,7 +186,7 @@ mod platform {
         let proof = || -> std::io::Result<bool> {
             let file = tempfile::NamedTempFile::new()?;
             let other = File::options().read(true).write(true).open(file.path())?;
-            let (mut posix, mut seen) = (whole_file(libc::F_WRLCK.into()), whole_file(libc::F_WRLCK.into()));
+            let (mut posix, mut seen) = (whole_file(libc::F_WRLCK), whole_file(libc::F_WRLCK));
             // SAFETY: both descriptors are open and both locks are valid for the length of the calls.
             let (set, got) = unsafe {
                 (libc::fcntl(file.as_file().as_raw_fd(), libc::F_SETLK, &mut posix), libc::fcntl(other.as_raw_fd(), ofd::GETLK, &mut seen))
@@ -293,7 +294,7 @@ mod platform {
         if s.st_mode & libc::S_IFMT != libc::S_IFREG || s.st_nlink == 0 {
             return false;
         }
-        let mut unlock = whole_file(libc::F_UNLCK.into());
+        let mut unlock = whole_file(libc::F_UNLCK);
         // SAFETY: the descriptor is open and the lock valid for the call. Only this descriptor's own locks go.
         let access = unsafe {
             libc::fcntl(fd, ofd::SETLK, &mut unlock);
