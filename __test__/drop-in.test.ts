@@ -80,7 +80,7 @@ export async function keyMethods(): Promise<void> {
 
   // List backups
   const backups = await backupHelper.listBackups();
-  const listed: { timestamp: string; date: string; files: number; size: number }[] = backups;
+  const listed: { timestamp: string; date: string; files: number; size: number; metadata?: unknown }[] = backups;
 
   // Verify integrity
   const isValid: boolean = await backupHelper.verifyBackup(timestamp);

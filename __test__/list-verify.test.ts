@@ -132,7 +132,7 @@ for (const [what, spoil, names] of spoilings) {
     assert.ok(bad.some((f) => names.test(f.file)), `${names} is not among ${bad.map((f) => f.file).join(', ')}`);
     for (const f of bad) {
       assert.ok(f.problems.length > 0, f.file);
-      for (const problem of f.problems) assert.ok(['CHECKSUM_MISMATCH', 'BACKUP_DAMAGED', 'NEEDS_FORCE'].includes(problem.code) && problem.message.length > 10, JSON.stringify(problem));
+      for (const problem of f.problems) assert.ok(['CHECKSUM_MISMATCH', 'BACKUP_DAMAGED', 'BACKUP_NOT_FOUND', 'NEEDS_FORCE', 'IO_ERROR'].includes(problem.code) && problem.message.length > 10, JSON.stringify(problem));
     }
   });
 }

@@ -141,6 +141,17 @@ test('keepLast of create cleans up after it, and says how many sets it removed',
   assert.equal((await left(p)).length, 2);
 });
 
+test('the set that was just made is the newest, and stays, however fast they follow each other', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 8; i++) {
+    const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 2 });
+    assert.equal(made.success, true, made.error);
+    assert.ok(fs.existsSync(made.files[0]!), `backup ${i + 1} was removed by its own clean-up`);
+    assert.equal((await left(p))[0], made.timestamp, `backup ${i + 1} is not the newest`);
+  }
+  assert.equal((await left(p)).length, 2);
+});
+
 test('create keeps 10 by default, and all with keepLast: null', async (t) => {
   const p = withData(t);
   for (let i = 0; i < 12; i++) await craftSet(p, daysAgo(20 - i));

@@ -160,7 +160,6 @@ for (const journal of ['delete', 'wal'] as const) {
     assert.equal(await other.line(), 'writing');
 
     const app = new Database(file, { timeout: 30_000 });
-    t.after(() => void app.close());
     app.pragma('synchronous = OFF');
     const [log, change] = [app.prepare("INSERT INTO log VALUES ('app', ?)"), app.prepare(commit)];
     const one = app.transaction((n: number) => { change.run(); log.run(n); });
@@ -175,9 +174,15 @@ for (const journal of ['delete', 'wal'] as const) {
     })();
 
     let snapshots = 0;
+    t.after(async () => {
+      writing = false;
+      await writer.catch(() => undefined);
+      app.close();
+    });
     for (const end = Date.now() + seconds * 1000; Date.now() < end; snapshots++) {
       const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 3, busyTimeoutMs: 30_000 });
       assert.equal(made.success, true, made.error);
+      assert.ok(fs.existsSync(made.files[0]!), 'the set that was just made is gone');
       withDatabase(made.files[0]!, (db) => {
         const generations = db.prepare('SELECT DISTINCT generation FROM ledger').pluck().all();
         assert.equal(generations.length, 1, `a torn snapshot: generations ${generations.join(', ')}`);

@@ -246,7 +246,7 @@ export function withDatabase<T>(file: string, use: (db: Database.Database) => T,
 
 /** Everything that SQL can see in a database: its schema and every row of every ordinary table, and that it is sound. */
 export function contents(file: string): string {
-  return withDatabase(file, (db) => dump(db));
+  return withDatabase(file, (db) => dump(db), { fileMustExist: true });
 }
 
 /** As `contents`, through a connection that is open already. */
@@ -259,14 +259,20 @@ export function dump(db: Database.Database): string {
     if (type !== 'table' || sql === null || /^CREATE VIRTUAL/i.test(sql)) continue;
     hash.update(`\n${name}\n`);
     const rows = db.prepare(`SELECT * FROM "${name.replaceAll('"', '""')}"`).raw().safeIntegers();
-    for (const row of rows.iterate()) hash.update(JSON.stringify(row, (_, v: unknown) => (typeof v === 'bigint' ? `${v}n` : v)));
+    for (const row of rows.iterate() as IterableIterator<unknown[]>) {
+      for (const value of row) {
+        if (Buffer.isBuffer(value)) hash.update(`\0blob ${value.length} `).update(value);
+        else hash.update(`\0${typeof value} ${String(value)}`);
+      }
+      hash.update('\n');
+    }
   }
   return `${schema.map((s) => s.name).join(',')} ${hash.digest('hex')}`;
 }
 
 /** Rows of a table. */
 export function count(file: string, table = 'episodes'): number {
-  return withDatabase(file, (db) => db.prepare(`SELECT count(*) FROM "${table}"`).pluck().get() as number);
+  return withDatabase(file, (db) => db.prepare(`SELECT count(*) FROM "${table}"`).pluck().get() as number, { fileMustExist: true });
 }
 
 /** SHA-256 of a file that no connection of this process holds. */

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::create::looks_like_sqlite;
 use super::inspect;
 use super::set_files::{self, Job, SetFiles};
 use super::types::{Comparison, Context, DatabaseComparison, Difference, TableComparison};
@@ -11,8 +10,8 @@ use crate::backup_set::checksum;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Phase;
-use crate::project::{Database, Project};
-use crate::sqlite::connection::Live;
+use crate::project::Project;
+use crate::sqlite::connection::{Live, looks_like_sqlite};
 use crate::sqlite::raw_file::RawFile;
 use crate::sqlite::{health, page_compare};
 use crate::store::catalog;
@@ -51,8 +50,7 @@ fn compare_one(ctx: &Context, job: &Job) -> Result<DatabaseComparison> {
     if !job.target.exists() {
         return Ok(only(job.source.clone(), Difference::MissingHere));
     }
-    let database = Database { source: job.source.clone(), path: job.target.clone() };
-    let live_is_sqlite = looks_like_sqlite(&database)?;
+    let live_is_sqlite = looks_like_sqlite(&job.target)?;
     if !job.sqlite || !live_is_sqlite {
         return compare_bytes(job);
     }

@@ -1,16 +1,15 @@
 //! create: pin every database, copy them all in one pass, check, publish, clean up.
 
-use super::capture::{self, Captured, Request, Source, State};
+use super::capture::{self, Captured, Request};
 use super::clean;
 use super::session;
+use super::sources::{self, Source, State};
 use super::types::{CapturedDatabase, Context, CreateOptions, CreateOutcome};
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::error::{Code, Error, Result};
 use crate::project::Database;
-use crate::sqlite::connection::{Facts, Live, Patience, side_file};
-use crate::sqlite::header;
-use crate::sqlite::raw_file::{FileState, RawFile};
+use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
 use crate::store::space;
@@ -26,10 +25,10 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
 
     let mut pins = found.databases.iter().map(|d| pin(d, &ctx.patience(), &earlier)).collect::<Result<Vec<_>>>()?;
     let wals =
-        capture::side_files(found.databases.iter().zip(&pins).filter(|(_, p)| matches!(p, Pin::Raw { damaged: Some(_) })).map(|(d, _)| d))?;
+        sources::side_files(found.databases.iter().zip(&pins).filter(|(_, p)| matches!(p, Pin::Raw { damaged: Some(_) })).map(|(d, _)| d))?;
     let mut sources: Vec<Source> =
         found.databases.iter().zip(&mut pins).map(|(database, pin)| Source { database, state: pin.state(), side_file_of: None }).collect();
-    sources.extend(wals.iter().map(capture::SideFile::source));
+    sources.extend(wals.iter().map(sources::SideFile::source));
     let request = Request {
         compress: options.compress,
         verify: options.verify,
@@ -63,7 +62,7 @@ impl Pin {
 }
 
 fn pin(database: &Database, patience: &Patience, earlier: &[SetEntry]) -> Result<Pin> {
-    if !looks_like_sqlite(database)? {
+    if !looks_like_sqlite(&database.path)? {
         let was_sqlite = earlier.iter().rev().filter_map(SetEntry::metadata).find_map(|m| was_sqlite(m, &database.source));
         let damaged = was_sqlite.map(|t| format!("it was an SQLite database in backup {t} and does not begin like one any more"));
         return Ok(Pin::Raw { damaged });
@@ -81,21 +80,8 @@ fn was_sqlite(metadata: &Metadata, source: &str) -> Option<String> {
     record.sqlite.as_ref().map(|_| metadata.timestamp.clone())
 }
 
-/// Whether a file is to be read through SQLite: it begins like a database, or is empty, or has a WAL that may hold its
-/// first page.
-pub(super) fn looks_like_sqlite(database: &Database) -> Result<bool> {
-    let mut start = [0u8; header::MAGIC.len()];
-    let mut file = RawFile::open(&database.path)?;
-    let read = std::io::Read::read_exact(&mut file, &mut start);
-    let size = FileState::of(&database.path)?.map_or(0, |s| s.size);
-    if size == 0 || (read.is_ok() && start == *header::MAGIC) {
-        return Ok(true);
-    }
-    Ok(FileState::of(&side_file(&database.path, "-wal"))?.is_some_and(|s| s.size > 0))
-}
-
 fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Result<()> {
-    let copies = databases.iter().map(capture::estimate).sum::<Result<u64>>()?;
+    let copies = databases.iter().map(sources::estimate).sum::<Result<u64>>()?;
     // What can't be compressed takes its own size once more.
     space::require(&lock.dir, if compress { copies * 2 } else { copies })
 }

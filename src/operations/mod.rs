@@ -1,19 +1,27 @@
 //! One file per verb: options → plan → execute → outcome.
 
+mod archive_run;
+mod blocks;
 mod capture;
 mod clean;
 mod compare;
+mod copier;
 mod create;
 mod inspect;
 mod intent;
 mod list;
+mod pending_restore;
 mod provenance;
 mod recover;
 mod restore;
 mod restore_apply;
+mod restore_commit;
+mod restore_prepare;
 mod restore_targets;
 mod session;
 mod set_files;
+mod shrinkage;
+mod sources;
 pub mod types;
 mod usage;
 

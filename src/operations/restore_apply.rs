@@ -1,32 +1,25 @@
 //! Carries a restore out: lock every target, save what is there, write what differs, and only when all of it is ready
 //! commit; then prove. Used by restore, by its undoing, and by recovery.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-
-use super::capture::{self, Request, Source, State};
+use super::capture::{self, Request};
 use super::inspect;
-use super::intent::{Intent, IntentTarget, Method};
+use super::intent::{Intent, IntentTarget, Method, read_header};
+use super::restore_commit::{self, Done};
+use super::restore_prepare::{self, Prepared, Ready};
 use super::restore_targets::{self, Hold, Target};
 use super::set_files::{self, Job};
+use super::sources::{self, Source, State};
 use super::types::{Action, Context, RestoredDatabase};
-use crate::backup_set::checksum;
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
-use crate::sqlite::connection::{Live, side_file};
-use crate::sqlite::health::{self, Verdict};
-use crate::sqlite::page_writer;
-use crate::sqlite::raw_file::RawFile;
-use crate::store::catalog;
+use crate::sqlite::connection::side_file;
 use crate::store::lock::StoreLock;
-use crate::store::space;
-use crate::store::staging;
+use crate::store::{catalog, space, staging};
 
 /// What is to be done, and how far to go.
 pub(super) struct Wish {
@@ -53,19 +46,6 @@ pub(super) struct Applied {
     pub warnings: Vec<String>,
 }
 
-/// A target with everything written and nothing committed.
-enum Ready {
-    Unchanged,
-    Delta { live: Live, cookie: u32, pages: u64 },
-    Rebuild { live: Live, facts: Option<crate::sqlite::connection::Facts>, layout_differed: bool },
-    Put { staged: PathBuf, replaces: bool, mode: Option<u32> },
-}
-
-struct Prepared {
-    job: Job,
-    ready: Ready,
-}
-
 /// Makes every job's target equal to its copy: all of them, or none.
 pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[Job], wish: &Wish) -> Result<Applied> {
     let mut suspicions = wish.suspicions.clone();
@@ -79,7 +59,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
 
     let safety = save(ctx, project, lock, &mut targets, wish, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
-    let prepared = targets.into_iter().map(|t| prepare(t, lock, wish, &ctx.monitor)).collect::<Result<Vec<_>>>();
+    let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, wish.verify, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
         Ok(prepared) => prepared,
         Err(e) => return Err(forget(lock, safety, e)),
@@ -95,7 +75,8 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
     let databases = report(&prepared);
     let mut done = Vec::new();
-    let carried = carry_out(&ctx, &mut prepared, wish, &mut done, &mut warnings).and_then(|()| prove(&ctx, &done, wish, &mut warnings));
+    let carried = restore_commit::carry_out(&ctx, &mut prepared, wish.timestamp, &mut done, &mut warnings)
+        .and_then(|()| if wish.verify { restore_commit::prove(&ctx, &done, &mut warnings) } else { Ok(()) });
     drop(prepared);
     match carried {
         Ok(()) if wish.write_intent => Intent::remove(lock)?,
@@ -135,13 +116,13 @@ fn save(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Timestamp>> {
     let present = || targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false }));
-    space::require(&lock.dir, present().map(|t| capture::estimate(&t.database)).sum::<Result<u64>>()?)?;
-    let wals = capture::side_files(targets.iter().filter(|t| matches!(t.hold, Hold::Repair { .. })).map(|t| &t.database))?;
+    space::require(&lock.dir, present().map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?)?;
+    let wals = sources::side_files(targets.iter().filter(|t| matches!(t.hold, Hold::Repair { .. })).map(|t| &t.database))?;
     let mut sources: Vec<Source> = targets.iter_mut().filter_map(saved_as).collect();
     if sources.is_empty() {
         return Ok(None);
     }
-    sources.extend(wals.iter().map(capture::SideFile::source));
+    sources.extend(wals.iter().map(sources::SideFile::source));
     sources.sort_by(|a, b| a.database.source.cmp(&b.database.source));
     let request = Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()) };
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, &[])?;
@@ -169,96 +150,6 @@ fn saved_as(target: &mut Target) -> Option<Source<'_>> {
     Some(Source { database: &target.database, state, side_file_of: None })
 }
 
-/// Does everything but the commit.
-fn prepare(target: Target, lock: &StoreLock, wish: &Wish, monitor: &Monitor) -> Result<Prepared> {
-    let job = target.job;
-    let ready = match target.hold {
-        Hold::Delta { mut live, facts } => {
-            let size = job.file.metadata().context("look at", &job.file)?.len();
-            let mut file = io::BufReader::with_capacity(1 << 20, File::open(&job.file).context("open", &job.file)?);
-            let pages = size / u64::from(facts.page_size);
-            let delta = page_writer::write_delta(&live, &facts, &mut file, pages, &mut |n| monitor.advance(&job.source, n))?;
-            require_hash(&job, &checksum::hex(&delta.sha256))?;
-            live.flush()?;
-            live.ignore_cancellation();
-            match delta.pages_written {
-                0 => Ready::Unchanged,
-                pages => Ready::Delta { live, cookie: delta.cookie, pages },
-            }
-        }
-        Hold::Rebuild { mut live, facts } => {
-            let backup = super::intent::read_header(&job.file)?;
-            require_hash(&job, &hash_file(&job, monitor)?)?;
-            live.ignore_cancellation();
-            match (facts.header, backup) {
-                (None, None) => Ready::Unchanged,
-                (ours, theirs) => {
-                    let layout_differed = matches!((ours, theirs), (Some(a), Some(b)) if a.layout != b.layout);
-                    Ready::Rebuild { live, facts: Some(facts), layout_differed }
-                }
-            }
-        }
-        Hold::Repair { mut live, .. } => {
-            require_hash(&job, &hash_file(&job, monitor)?)?;
-            live.ignore_cancellation();
-            Ready::Rebuild { live, facts: None, layout_differed: false }
-        }
-        Hold::Put { replaces } => prepare_put(&job, replaces, lock, wish, monitor)?,
-    };
-    Ok(Prepared { job, ready })
-}
-
-fn hash_file(job: &Job, monitor: &Monitor) -> Result<String> {
-    let mut file = File::open(&job.file).context("open", &job.file)?;
-    let saw = |n| {
-        monitor.advance(&job.source, n);
-        monitor.check().map_err(io::Error::other)
-    };
-    let hashed =
-        checksum::hash_reader(&mut file, saw).map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", &job.file)));
-    hashed.map(|(hash, _)| hash)
-}
-
-fn require_hash(job: &Job, hash: &str) -> Result<()> {
-    if job.sha256.as_deref().is_none_or(|wanted| wanted == hash) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} changed while it was being restored: its bytes are not the ones that were backed up. Nothing was changed; use another backup",
-        job.file.display()
-    );
-    Err(Error::new(Code::ChecksumMismatch, message))
-}
-
-/// Copies a file that will take the target's place, checked and durable, into our working folder.
-fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, wish: &Wish, monitor: &Monitor) -> Result<Ready> {
-    if replaces && wish.verify && same_bytes(job)? {
-        return Ok(Ready::Unchanged);
-    }
-    let work = lock.dir.join(names::RESTORE_DIR);
-    let staged = (0..).map(|n: u32| work.join(format!("put-{n}"))).find(|p| !p.exists()).unwrap_or_default();
-    let mut out = durable::create_exclusive(&staged)?;
-    let mut file = File::open(&job.file).context("open", &job.file)?;
-    io::copy(&mut file, &mut out).context("write", &staged)?;
-    out.sync_all().context("flush", &staged)?;
-    require_hash(job, &hash_file(&Job { file: staged.clone(), ..job.clone() }, monitor)?)?;
-    let present = if replaces { mode_of(&job.target) } else { None };
-    Ok(Ready::Put { staged, replaces, mode: present.or(job.mode) })
-}
-
-fn mode_of(path: &Path) -> Option<u32> {
-    #[cfg(unix)]
-    return path.metadata().ok().map(|m| std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o777);
-    #[cfg(not(unix))]
-    return Option::<u32>::None.filter(|_| path.exists());
-}
-
-fn same_bytes(job: &Job) -> Result<bool> {
-    let mut live = RawFile::open(&job.target)?;
-    let (hash, _) = checksum::hash_reader(&mut live, |_| Ok::<_, io::Error>(())).context("read", &job.target)?;
-    Ok(job.sha256.as_deref() == Some(hash.as_str()))
-}
-
 fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Intent {
     let targets = prepared.iter().map(|p| IntentTarget {
         job: p.job.clone(),
@@ -275,7 +166,7 @@ fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Inte
 fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
     let pages = |job: &Job| {
         let size = job.file.metadata().map_or(0, |m| m.len());
-        let header = super::intent::read_header(&job.file).ok().flatten();
+        let header = read_header(&job.file).ok().flatten();
         header.map_or(0, |h| size / u64::from(h.layout.page_size))
     };
     let mut databases: Vec<_> = prepared
@@ -293,119 +184,6 @@ fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
         .collect();
     databases.sort_by(|a, b| a.source.cmp(&b.source));
     databases
-}
-
-/// A target that the restore has reached, for the proof and for undoing.
-struct Done {
-    job: Job,
-    created: bool,
-    cookie: Option<u32>,
-}
-
-/// Commits everything, what is likeliest to fail first: rebuilding, then renaming, then commits whose pages are on disk
-/// already. `done` grows as targets are reached.
-fn carry_out(ctx: &Context, prepared: &mut Vec<Prepared>, wish: &Wish, done: &mut Vec<Done>, warnings: &mut Vec<String>) -> Result<()> {
-    prepared.sort_by_key(|p| match p.ready {
-        Ready::Rebuild { .. } => 0,
-        Ready::Put { .. } => 1,
-        Ready::Delta { .. } => 2,
-        Ready::Unchanged => 3,
-    });
-    // Taken off one by one: those not reached yet stay locked until their turn.
-    while !prepared.is_empty() {
-        let Prepared { job, ready } = prepared.remove(0);
-        let mut reached = Done { job, created: false, cookie: None };
-        match ready {
-            Ready::Unchanged => continue,
-            Ready::Delta { live, cookie, .. } => {
-                live.commit()?;
-                reached.cookie = Some(cookie);
-            }
-            Ready::Rebuild { live, facts, .. } => {
-                page_writer::rebuild(live, &reached.job.file, facts.as_ref())?;
-                if facts.is_some_and(|f| f.is_wal()) {
-                    page_writer::enter_wal(&reached.job.target, &ctx.patience())
-                        .unwrap_or_else(|e| warnings.push(format!("{} is restored but no longer in WAL mode: {e}", reached.job.source)));
-                }
-            }
-            Ready::Put { staged, replaces, mode } => {
-                put(&staged, &reached.job.target, replaces, mode, wish.timestamp, warnings)?;
-                reached.created = !replaces;
-            }
-        }
-        done.push(reached);
-    }
-    Ok(())
-}
-
-/// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. Durable when it returns.
-fn put(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
-    let folder = target.parent().unwrap_or(target);
-    fs::create_dir_all(folder).context("create the folder", folder)?;
-    for suffix in ["-wal", "-shm", "-journal"] {
-        move_aside(&side_file(target, suffix), timestamp, warnings)?;
-    }
-    if let Some(mode) = mode {
-        let file = File::open(staged).context("open", staged)?;
-        durable::set_mode(&file, mode).context("set the mode of", staged)?;
-    }
-    let place = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
-    match place(staged) {
-        // The backups folder lies on another file system: copy first, so that the name still appears all at once.
-        Err(e) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
-            let beside = side_file(target, ".aqe-restoring");
-            copy_across(staged, &beside, mode)?;
-            place(&beside)?;
-        }
-        placed => placed?,
-    }
-    durable::sync_dir(folder)?;
-    // Its absence is how recovery knows that the target was reached.
-    durable::remove_file(staged)
-}
-
-fn copy_across(staged: &Path, to: &Path, mode: Option<u32>) -> Result<()> {
-    durable::remove_file(to)?;
-    let mut out = durable::create_exclusive(to)?;
-    io::copy(&mut File::open(staged).context("open", staged)?, &mut out).context("write", to)?;
-    durable::set_mode(&out, mode.unwrap_or(0o600)).context("set the mode of", to)?;
-    out.sync_all().context("flush", to)
-}
-
-/// A WAL or journal without its database would be replayed into the new one.
-fn move_aside(path: &Path, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
-    if path.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let aside = side_file(path, &format!(".stale-{timestamp}"));
-    durable::rename_over(path, &aside)?;
-    warnings.push(format!("{} belonged to a database that is gone; it was moved to {}", path.display(), aside.display()));
-    Ok(())
-}
-
-/// Looks at every database that was changed, through a new connection. The application may have gone on already, so
-/// equality is not to be expected; the schema cookie and the structure must be right.
-fn prove(ctx: &Context, done: &[Done], wish: &Wish, warnings: &mut Vec<String>) -> Result<()> {
-    for d in done.iter().filter(|d| d.job.sqlite && wish.verify) {
-        let path = &d.job.target;
-        let (live, facts) = match Live::open_pinned(path, &ctx.patience()) {
-            Ok(pinned) => pinned,
-            Err(e) if e.code == Code::DatabaseBusy => {
-                warnings.push(format!("{} is restored; it was too busy to be looked at again: {e}", d.job.source));
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        let cookie = facts.header.map(|h| h.schema_cookie);
-        let arrived = d.cookie.is_none_or(|wanted| cookie.is_some_and(|now| crate::sqlite::header::cookie_reached(now, wanted)));
-        if !arrived {
-            return Err(Error::new(Code::IoError, format!("{} does not hold what was just committed to it", path.display())));
-        }
-        if let Verdict::Damaged(why) = health::check_live(&live) {
-            return Err(Error::new(Code::IoError, format!("{} is damaged after the restore: {why}", path.display())));
-        }
-    }
-    Ok(())
 }
 
 /// Puts everything that was reached back to the state before. The error to report: rolled back, or not even that.

@@ -1,11 +1,10 @@
 //! The live side of a restore: every target locked, and what will be done to it, decided under the lock.
 
-use super::create::looks_like_sqlite;
 use super::intent::read_header;
 use super::set_files::Job;
 use crate::error::{Code, Error, Result};
 use crate::project::Database;
-use crate::sqlite::connection::{Facts, Live, Patience, side_file};
+use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite, side_file};
 use crate::sqlite::raw_file::FileState;
 
 /// A target, held.
@@ -42,7 +41,7 @@ pub(super) fn hold(job: &Job, patience: &Patience, suspicions: &mut Vec<String>)
 
 fn hold_plain(database: &Database, suspicions: &mut Vec<String>) -> Result<Hold> {
     let is_empty = FileState::of(&database.path)?.is_none_or(|s| s.size == 0);
-    if !is_empty && looks_like_sqlite(database)? {
+    if !is_empty && looks_like_sqlite(&database.path)? {
         suspicions.push(format!("{} is an SQLite database now, and the backup is not one", database.path.display()));
     }
     Ok(Hold::Put { replaces: true })

@@ -1,6 +1,6 @@
 //! What every verb starts with: the project and, for those that change something, the lock and a clean slate.
 
-use super::recover;
+use super::pending_restore;
 use super::types::{Context, Recovery};
 use crate::error::Result;
 use crate::progress::Phase;
@@ -32,6 +32,6 @@ pub(super) fn enter(ctx: &Context, project: &Project) -> Result<(StoreLock, Reco
 /// Finishes or undoes a dead restore, then sweeps away half-made and half-removed sets.
 pub(super) fn settle(ctx: &Context, project: &Project, lock: &StoreLock) -> Result<Recovery> {
     let swept = staging::sweep(lock)?;
-    let recovery = recover::pending_restore(ctx, project, lock)?;
+    let recovery = pending_restore::settle_pending(ctx, project, lock)?;
     Ok(Recovery { swept: recovery.swept + swept, ..recovery })
 }

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::capture::SIDE_FILE_OF;
 use super::inspect::{self, Copy};
+use super::sources::SIDE_FILE_OF;
 use super::types::FileReport;
 use crate::backup_set::archive;
 use crate::backup_set::checksum;

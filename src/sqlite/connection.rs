@@ -2,7 +2,7 @@
 //! looking at it, patience within a time-out.
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::header::{self, Header};
 use super::posix_locks;
-use super::raw_file::FileState;
+use super::raw_file::{FileState, RawFile};
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 
@@ -370,6 +370,15 @@ pub fn side_file(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// Whether the live file at `path` is to be read through SQLite: it begins like a database, or is empty, or has a WAL,
+/// which may hold its first page.
+pub fn looks_like_sqlite(path: &Path) -> Result<bool> {
+    let mut start = [0u8; header::MAGIC.len()];
+    let read = RawFile::open(path)?.read_exact(&mut start);
+    let size = FileState::of(path)?.map_or(0, |s| s.size);
+    Ok(size == 0 || (read.is_ok() && start == *header::MAGIC) || !wal_is_empty(path))
 }
 
 fn wal_is_empty(path: &Path) -> bool {

@@ -111,3 +111,17 @@ fn identity(m: &Metadata) -> (u64, u64) {
 fn identity(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
+
+/// Permission bits of a file; `None` where there are none, or no file.
+pub fn mode_of(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        path.metadata().ok().map(|m| m.permissions().mode() & 0o777)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}

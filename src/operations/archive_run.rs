@@ -1,0 +1,123 @@
+//! The archive of a set in the making: fed while the databases are copied, then ended, read back and given its checksum.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use super::blocks::{HashingFile, IN_FLIGHT, bad_disk, panicked, read_blocks};
+use crate::backup_set::archive::{self, Member};
+use crate::backup_set::checksum;
+use crate::backup_set::metadata::Metadata;
+use crate::backup_set::names;
+use crate::durable;
+use crate::error::{Error, IoContext, Result};
+use crate::progress::Monitor;
+use crate::sqlite::page_stream::{BLOCK, Block};
+use crate::store::staging::Staging;
+
+/// A running archive: members go in, the finished file comes out.
+pub(super) struct ArchiveRun {
+    members: SyncSender<Member>,
+    thread: thread::JoinHandle<io::Result<HashingFile>>,
+    /// A database had to be read twice; its first attempt is in the stream, which is of no use any more.
+    pub spoiled: bool,
+}
+
+impl ArchiveRun {
+    /// Starts the compressor on a thread of its own, writing into `staging`.
+    pub fn start(staging: &Staging) -> Result<Self> {
+        let out = HashingFile::create(&staging.dir.join(names::archive(staging.timestamp)))?;
+        let (members, received) = sync_channel(1);
+        let modified = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        let thread = thread::spawn(move || {
+            let out = archive::write(io::BufWriter::with_capacity(BLOCK, out), modified, &received)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)
+        });
+        Ok(ArchiveRun { members, thread, spoiled: false })
+    }
+
+    /// Begins a member of `size` bytes. If the compressor has failed, the blocks go nowhere; [`ArchiveRun::finish`] says why.
+    pub fn open(&self, name: String, size: u64) -> SyncSender<Block> {
+        let (parts, body) = sync_channel(IN_FLIGHT);
+        let _ = self.members.send(Member { name, size, body });
+        parts
+    }
+
+    pub fn add_bytes(&self, name: &str, bytes: Vec<u8>) {
+        let part = self.open(name.to_owned(), bytes.len() as u64);
+        let _ = part.send(Arc::new(bytes));
+    }
+
+    /// Ends the archive; durable, length and hash of it.
+    fn finish(self, path: &Path) -> Result<(u64, String)> {
+        drop(self.members);
+        let out = self.thread.join().unwrap_or_else(|_| Err(panicked())).context("write", path)?;
+        out.finish().context("flush", path)
+    }
+}
+
+/// Adds the metadata to the archive and ends it, reads it back if asked to, and writes its checksum.
+pub(super) fn finish_archive(
+    staging: &Staging,
+    run: Option<ArchiveRun>,
+    metadata: &Metadata,
+    json: &[u8],
+    verify: bool,
+    monitor: &Monitor,
+) -> Result<()> {
+    let Some(run) = run else { return Ok(()) };
+    let path = staging.dir.join(names::archive(staging.timestamp));
+    let run = if run.spoiled { repeat_archive(staging, run, metadata, &path, monitor)? } else { run };
+    run.add_bytes(&names::metadata(staging.timestamp), json.to_vec());
+    let (_, sha256) = run.finish(&path)?;
+    if verify {
+        verify_archive(&path, &sha256, metadata, monitor)?;
+    }
+    let line = checksum::sidecar_line(&sha256, &names::archive(staging.timestamp));
+    durable::write_new(&staging.dir.join(names::sidecar(&names::archive(staging.timestamp))), line.as_bytes())
+}
+
+/// Writes the archive anew, from the copies.
+fn repeat_archive(staging: &Staging, spoiled: ArchiveRun, metadata: &Metadata, path: &Path, monitor: &Monitor) -> Result<ArchiveRun> {
+    drop(spoiled.members);
+    // It fails, since a member broke off; that is why we are here.
+    let _ = spoiled.thread.join();
+    durable::remove_file(path)?;
+    let run = ArchiveRun::start(staging)?;
+    for record in metadata.databases() {
+        let copy = staging.dir.join(&record.file);
+        let parts = run.open(record.file.clone(), record.size);
+        let mut file = File::open(&copy).context("open", &copy)?;
+        read_blocks(&mut file, &copy, &mut |block| {
+            monitor.check()?;
+            let _ = parts.send(block);
+            Ok(())
+        })?;
+        drop(parts);
+        run.add_bytes(&names::sidecar(&record.file), checksum::sidecar_line(&record.sha256, &record.file).into_bytes());
+    }
+    Ok(run)
+}
+
+/// Reads a finished archive back: the file's own hash, and every database in it.
+fn verify_archive(path: &Path, sha256: &str, metadata: &Metadata, monitor: &Monitor) -> Result<()> {
+    let mut file = File::open(path).context("open", path)?;
+    let (on_disk, _) = checksum::hash_reader(&mut file, |_| Ok::<_, io::Error>(())).context("read back", path)?;
+    if on_disk != sha256 {
+        return Err(bad_disk(path));
+    }
+    let mut expected: BTreeMap<&str, &str> = metadata.databases().iter().map(|d| (d.file.as_str(), d.sha256.as_str())).collect();
+    archive::read(path, |_, _, name, body| {
+        let (hash, _) = checksum::hash_reader(body, |_| monitor.check().map_err(io::Error::other))
+            .map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read back", path)))?;
+        match expected.remove(name) {
+            Some(wanted) if wanted != hash => Err(bad_disk(path)),
+            _ => Ok(()),
+        }
+    })?;
+    if expected.is_empty() { Ok(()) } else { Err(bad_disk(path)) }
+}

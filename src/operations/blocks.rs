@@ -1,0 +1,76 @@
+//! Blocks of bytes out of files and into files: what copying and archiving share.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::backup_set::checksum;
+use crate::durable;
+use crate::error::{Code, Error, IoContext, Result};
+use crate::sqlite::page_stream::{BLOCK, Block};
+
+/// Blocks in flight between the reader and each consumer: memory stays at a few of these, whatever the database.
+pub(super) const IN_FLIGHT: usize = 8;
+
+/// What a thread that panicked has to say.
+pub(super) fn panicked() -> io::Error {
+    io::Error::other("a worker thread panicked")
+}
+
+/// Reads `file` to its end, in blocks.
+pub(super) fn read_blocks(file: &mut dyn Read, path: &Path, sink: &mut dyn FnMut(Block) -> Result<()>) -> Result<()> {
+    loop {
+        let mut block = Vec::with_capacity(BLOCK);
+        file.take(BLOCK as u64).read_to_end(&mut block).context("read", path)?;
+        if block.is_empty() {
+            return Ok(());
+        }
+        sink(Arc::new(block))?;
+    }
+}
+
+/// A new file that knows the hash of everything written to it.
+pub(super) struct HashingFile {
+    file: File,
+    hash: Sha256,
+    length: u64,
+}
+
+impl HashingFile {
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(HashingFile { file: durable::create_exclusive(path)?, hash: Sha256::new(), length: 0 })
+    }
+
+    /// Flushes to disk; length and hash of what was written.
+    pub fn finish(self) -> io::Result<(u64, String)> {
+        self.file.sync_all()?;
+        Ok((self.length, checksum::hex(&self.hash.finalize())))
+    }
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        self.length += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What is on disk is not what was written.
+pub(super) fn bad_disk(path: &Path) -> Error {
+    Error::new(
+        Code::ChecksumMismatch,
+        format!(
+            "{} was read back with other bytes than were written to it; the disk or memory of this machine is failing. No backup was made",
+            path.display()
+        ),
+    )
+}

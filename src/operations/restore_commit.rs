@@ -1,0 +1,134 @@
+//! The second half of a restore: everything that was prepared takes effect, one target after the other, and is proven.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::restore_prepare::{Prepared, Ready};
+use super::set_files::Job;
+use super::types::Context;
+use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
+use crate::error::{Code, Error, IoContext, Result};
+use crate::sqlite::connection::{Live, side_file};
+use crate::sqlite::health::{self, Verdict};
+use crate::sqlite::{header, page_writer};
+
+/// A target that the restore has reached, for the proof and for undoing.
+pub(super) struct Done {
+    pub job: Job,
+    pub created: bool,
+    cookie: Option<u32>,
+}
+
+/// Commits everything, what is likeliest to fail first: rebuilding, then renaming, then commits whose pages are on disk
+/// already. `done` grows as targets are reached.
+pub(super) fn carry_out(
+    ctx: &Context,
+    prepared: &mut Vec<Prepared>,
+    timestamp: Timestamp,
+    done: &mut Vec<Done>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    prepared.sort_by_key(|p| match p.ready {
+        Ready::Rebuild { .. } => 0,
+        Ready::Put { .. } => 1,
+        Ready::Delta { .. } => 2,
+        Ready::Unchanged => 3,
+    });
+    // Taken off one by one: those not reached yet stay locked until their turn.
+    while !prepared.is_empty() {
+        let Prepared { job, ready } = prepared.remove(0);
+        let mut reached = Done { job, created: false, cookie: None };
+        match ready {
+            Ready::Unchanged => continue,
+            Ready::Delta { live, cookie, .. } => {
+                live.commit()?;
+                reached.cookie = Some(cookie);
+            }
+            Ready::Rebuild { live, facts, .. } => {
+                page_writer::rebuild(live, &reached.job.file, facts.as_ref())?;
+                if facts.is_some_and(|f| f.is_wal()) {
+                    page_writer::enter_wal(&reached.job.target, &ctx.patience())
+                        .unwrap_or_else(|e| warnings.push(format!("{} is restored but no longer in WAL mode: {e}", reached.job.source)));
+                }
+            }
+            Ready::Put { staged, replaces, mode } => {
+                put(&staged, &reached.job.target, replaces, mode, timestamp, warnings)?;
+                reached.created = !replaces;
+            }
+        }
+        done.push(reached);
+    }
+    Ok(())
+}
+
+/// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. Durable when it returns.
+fn put(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
+    let folder = target.parent().unwrap_or(target);
+    fs::create_dir_all(folder).context("create the folder", folder)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        move_aside(&side_file(target, suffix), timestamp, warnings)?;
+    }
+    if let Some(mode) = mode {
+        let file = File::open(staged).context("open", staged)?;
+        durable::set_mode(&file, mode).context("set the mode of", staged)?;
+    }
+    let place = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
+    match place(staged) {
+        // The backups folder lies on another file system: copy first, so that the name still appears all at once.
+        Err(e) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
+            let beside = side_file(target, ".aqe-restoring");
+            copy_across(staged, &beside, mode)?;
+            place(&beside)?;
+        }
+        placed => placed?,
+    }
+    durable::sync_dir(folder)?;
+    // Its absence is how recovery knows that the target was reached.
+    durable::remove_file(staged)
+}
+
+fn copy_across(staged: &Path, to: &Path, mode: Option<u32>) -> Result<()> {
+    durable::remove_file(to)?;
+    let mut out = durable::create_exclusive(to)?;
+    io::copy(&mut File::open(staged).context("open", staged)?, &mut out).context("write", to)?;
+    durable::set_mode(&out, mode.unwrap_or(0o600)).context("set the mode of", to)?;
+    out.sync_all().context("flush", to)
+}
+
+/// A WAL or journal without its database would be replayed into the new one.
+fn move_aside(path: &Path, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let aside = side_file(path, &format!(".stale-{timestamp}"));
+    durable::rename_over(path, &aside)?;
+    warnings.push(format!("{} belonged to a database that is gone; it was moved to {}", path.display(), aside.display()));
+    Ok(())
+}
+
+/// Looks at every database that was changed, through a new connection. The application may have gone on already, so
+/// equality is not to be expected; the schema cookie and the structure must be right.
+pub(super) fn prove(ctx: &Context, done: &[Done], warnings: &mut Vec<String>) -> Result<()> {
+    for d in done.iter().filter(|d| d.job.sqlite) {
+        let path = &d.job.target;
+        let (live, facts) = match Live::open_pinned(path, &ctx.patience()) {
+            Ok(pinned) => pinned,
+            Err(e) if e.code == Code::DatabaseBusy => {
+                warnings.push(format!("{} is restored; it was too busy to be looked at again: {e}", d.job.source));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let cookie = facts.header.map(|h| h.schema_cookie);
+        let arrived = d.cookie.is_none_or(|wanted| cookie.is_some_and(|now| header::cookie_reached(now, wanted)));
+        if !arrived {
+            return Err(Error::new(Code::IoError, format!("{} does not hold what was just committed to it", path.display())));
+        }
+        if let Verdict::Damaged(why) = health::check_live(&live) {
+            return Err(Error::new(Code::IoError, format!("{} is damaged after the restore: {why}", path.display())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The first half of a restore: everything is written and hashed, nothing is committed.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use super::intent::read_header;
+use super::restore_targets::{Hold, Target};
+use super::set_files::Job;
+use crate::backup_set::checksum;
+use crate::backup_set::names;
+use crate::durable;
+use crate::error::{Code, Error, IoContext, Result};
+use crate::progress::Monitor;
+use crate::sqlite::connection::{Facts, Live};
+use crate::sqlite::page_writer;
+use crate::sqlite::raw_file::{RawFile, mode_of};
+use crate::store::lock::StoreLock;
+
+/// A target with everything written and nothing committed.
+pub(super) enum Ready {
+    Unchanged,
+    Delta { live: Live, cookie: u32, pages: u64 },
+    Rebuild { live: Live, facts: Option<Facts>, layout_differed: bool },
+    Put { staged: PathBuf, replaces: bool, mode: Option<u32> },
+}
+
+/// A target of a restore, as far as it can be taken without changing anything for others.
+pub(super) struct Prepared {
+    pub job: Job,
+    pub ready: Ready,
+}
+
+/// Does everything but the commit.
+pub(super) fn prepare(target: Target, lock: &StoreLock, verify: bool, monitor: &Monitor) -> Result<Prepared> {
+    let job = target.job;
+    let ready = match target.hold {
+        Hold::Delta { mut live, facts } => {
+            let size = job.file.metadata().context("look at", &job.file)?.len();
+            let mut file = io::BufReader::with_capacity(1 << 20, File::open(&job.file).context("open", &job.file)?);
+            let pages = size / u64::from(facts.page_size);
+            let delta = page_writer::write_delta(&live, &facts, &mut file, pages, &mut |n| monitor.advance(&job.source, n))?;
+            require_hash(&job, &checksum::hex(&delta.sha256))?;
+            live.flush()?;
+            live.ignore_cancellation();
+            match delta.pages_written {
+                0 => Ready::Unchanged,
+                pages => Ready::Delta { live, cookie: delta.cookie, pages },
+            }
+        }
+        Hold::Rebuild { mut live, facts } => {
+            let backup = read_header(&job.file)?;
+            require_hash(&job, &hash_file(&job, monitor)?)?;
+            live.ignore_cancellation();
+            match (facts.header, backup) {
+                (None, None) => Ready::Unchanged,
+                (ours, theirs) => {
+                    let layout_differed = matches!((ours, theirs), (Some(a), Some(b)) if a.layout != b.layout);
+                    Ready::Rebuild { live, facts: Some(facts), layout_differed }
+                }
+            }
+        }
+        Hold::Repair { mut live, .. } => {
+            require_hash(&job, &hash_file(&job, monitor)?)?;
+            live.ignore_cancellation();
+            Ready::Rebuild { live, facts: None, layout_differed: false }
+        }
+        Hold::Put { replaces } => prepare_put(&job, replaces, lock, verify, monitor)?,
+    };
+    Ok(Prepared { job, ready })
+}
+
+fn hash_file(job: &Job, monitor: &Monitor) -> Result<String> {
+    let mut file = File::open(&job.file).context("open", &job.file)?;
+    let saw = |n| {
+        monitor.advance(&job.source, n);
+        monitor.check().map_err(io::Error::other)
+    };
+    let hashed =
+        checksum::hash_reader(&mut file, saw).map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", &job.file)));
+    hashed.map(|(hash, _)| hash)
+}
+
+fn require_hash(job: &Job, hash: &str) -> Result<()> {
+    if job.sha256.as_deref().is_none_or(|wanted| wanted == hash) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} changed while it was being restored: its bytes are not the ones that were backed up. Nothing was changed; use another backup",
+        job.file.display()
+    );
+    Err(Error::new(Code::ChecksumMismatch, message))
+}
+
+/// Copies a file that will take the target's place, checked and durable, into our working folder.
+fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, verify: bool, monitor: &Monitor) -> Result<Ready> {
+    if replaces && verify && same_bytes(job)? {
+        return Ok(Ready::Unchanged);
+    }
+    let work = lock.dir.join(names::RESTORE_DIR);
+    let staged = (0..).map(|n: u32| work.join(format!("put-{n}"))).find(|p| !p.exists()).unwrap_or_default();
+    let mut out = durable::create_exclusive(&staged)?;
+    let mut file = File::open(&job.file).context("open", &job.file)?;
+    io::copy(&mut file, &mut out).context("write", &staged)?;
+    out.sync_all().context("flush", &staged)?;
+    require_hash(job, &hash_file(&Job { file: staged.clone(), ..job.clone() }, monitor)?)?;
+    let present = if replaces { mode_of(&job.target) } else { None };
+    Ok(Ready::Put { staged, replaces, mode: present.or(job.mode) })
+}
+
+fn same_bytes(job: &Job) -> Result<bool> {
+    let mut live = RawFile::open(&job.target)?;
+    let (hash, _) = checksum::hash_reader(&mut live, |_| Ok::<_, io::Error>(())).context("read", &job.target)?;
+    Ok(job.sha256.as_deref() == Some(hash.as_str()))
+}

@@ -1,0 +1,45 @@
+//! Notices tables that lost most of their rows since an earlier set. Pure: metadata in, warnings out.
+
+use std::collections::BTreeMap;
+
+use crate::backup_set::metadata::{Integrity, Metadata};
+use crate::store::catalog::SetEntry;
+
+/// A table with this many rows or fewer may shrink without a word.
+const FEW_ROWS: u64 = 100;
+
+/// Looks for tables that lost more than half of their rows, and over [`FEW_ROWS`], since the newest earlier set that
+/// counted them, or since the set from before an earlier such loss. Warns of each; names the set from before the loss.
+pub(super) fn find(metadata: &Metadata, earlier: &[SetEntry], warnings: &mut Vec<String>) -> Option<String> {
+    let newest_first = || earlier.iter().rev().filter_map(SetEntry::metadata);
+    let mut before_loss: Option<&str> = None;
+    for database in metadata.databases() {
+        let Some(now) = database.sqlite.as_ref().filter(|s| !matches!(s.integrity, Integrity::NotChecked)) else { continue };
+        let holds = |m: &&Metadata| tables_of(m, &database.source).is_some();
+        let Some(last) = newest_first().find(holds) else { continue };
+        let baseline = last.shrunk_since.as_deref().and_then(|t| newest_first().find(|m| m.timestamp == t)).filter(holds);
+        for then in [Some(last), baseline].into_iter().flatten() {
+            let losses = tables_of(then, &database.source).map(|tables| losses(tables, &now.tables)).unwrap_or_default();
+            if losses.is_empty() {
+                continue;
+            }
+            warnings.extend(
+                losses
+                    .iter()
+                    .map(|(t, a, b)| format!("{}: table {t} shrank from {a} rows in backup {} to {b}", database.source, then.timestamp)),
+            );
+            before_loss = Some(before_loss.map_or(then.timestamp.as_str(), |b| b.min(then.timestamp.as_str())));
+        }
+    }
+    before_loss.map(str::to_owned)
+}
+
+fn tables_of<'a>(metadata: &'a Metadata, source: &str) -> Option<&'a BTreeMap<String, u64>> {
+    let sqlite = metadata.databases().iter().find(|d| d.source == source)?.sqlite.as_ref()?;
+    (sqlite.integrity != Integrity::NotChecked).then_some(&sqlite.tables)
+}
+
+fn losses<'a>(then: &'a BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<(&'a str, u64, u64)> {
+    let rows = then.iter().map(|(table, before)| (table.as_str(), *before, now.get(table).copied().unwrap_or(0)));
+    rows.filter(|(_, before, after)| before - after.min(before) > FEW_ROWS && after * 2 < *before).collect()
+}
