@@ -519,7 +519,7 @@ export interface RestoreResult {
    * `RESTORE_INCOMPLETE` it is not, and `recover()` finishes or undoes the restore.
    */
   code?: ErrorCode
-  /** The set that holds the state from before; absent when there was nothing to save. */
+  /** The set that holds the state from before; absent when there was nothing to save, or nothing was changed. */
   safetyBackup?: string
   /** One entry per database, sorted by `source`; empty after a failure. */
   databases: Array<RestoredDatabase>

@@ -194,5 +194,7 @@ test('restoring what is there already writes nothing', async (t) => {
   const restored = await backup.restoreBackup(made.timestamp, { root: p.root });
   assert.equal(restored.success, true, restored.error);
   assert.deepEqual(restored.databases.map((d) => [d.action, d.pagesWritten]), sources.map(() => ['unchanged', 0]));
+  assert.equal(restored.safetyBackup, undefined);
+  assert.deepEqual((await backup.listBackups({ root: p.root })).map((b) => b.timestamp), [made.timestamp], 'a safety set of what the backup holds anyway');
   assert.deepEqual(tree(p.root, leaveOut), before);
 });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Array, FnArgs, Function, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Array, Function, JsObjectValue, Object, Unknown};
 use napi::{Env, JsValue, ValueType};
 
 use super::error::{Caught, Failure, Result, as_object};
@@ -311,6 +311,3 @@ fn refuse_strangers(env: &Env, object: &Object<'_>, known: &[&str]) -> Result<()
     }
     Ok(())
 }
-
-/// The arguments of a progress callback.
-pub type ProgressArgs = FnArgs<(super::progress::ProgressEvent,)>;

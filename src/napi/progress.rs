@@ -9,8 +9,10 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
 use super::error::{Failure, caught, words};
-use super::options::ProgressArgs;
 use crate::progress::{Monitor, Phase, Progress};
+
+/// The arguments of a progress callback.
+pub type ProgressArgs = FnArgs<(ProgressEvent,)>;
 
 /// The caller's function, shared between the queue's reader and the last report.
 pub type Callback = Arc<FunctionRef<ProgressArgs, Unknown<'static>>>;

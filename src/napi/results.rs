@@ -148,7 +148,7 @@ pub struct RestoreResult {
     /// `RESTORE_INCOMPLETE` it is not, and `recover()` finishes or undoes the restore.
     #[napi(ts_type = "ErrorCode")]
     pub code: Option<&'static str>,
-    /// The set that holds the state from before; absent when there was nothing to save.
+    /// The set that holds the state from before; absent when there was nothing to save, or nothing was changed.
     pub safety_backup: Option<String>,
     /// One entry per database, sorted by `source`; empty after a failure.
     pub databases: Vec<RestoredDatabase>,

@@ -65,7 +65,11 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         Err(e) => return Err(forget(lock, safety, e)),
     };
     if prepared.iter().all(|p| matches!(p.ready, Ready::Unchanged)) {
-        return Ok(Applied { safety, databases: report(&prepared), warnings });
+        // A copy of what the backup holds anyway would only take up room.
+        if let Some(t) = safety {
+            staging::remove(lock, t, false)?;
+        }
+        return Ok(Applied { safety: None, databases: report(&prepared), warnings });
     }
 
     if wish.write_intent {

@@ -150,7 +150,7 @@ pub struct RestoredDatabase {
 pub struct RestoreOutcome {
     /// The set that is live now.
     pub timestamp: Timestamp,
-    /// The set with the state before; `None` when there was nothing to save.
+    /// The set with the state before; `None` when there was nothing to save, or nothing was changed.
     pub safety_backup: Option<Timestamp>,
     /// One per database, sorted by source.
     pub databases: Vec<RestoredDatabase>,
