@@ -133,6 +133,12 @@ export interface DatabaseRecord {
   sha256: string
   /** `null` for a file that is no SQLite database. */
   sqlite: SqliteRecord | null
+  /** Permission bits of the live file, octal: for a restore that has to make the file anew. Absent where there are none. */
+  mode?: string
+  /** The database could not be read as one: the copy is its raw bytes. */
+  damaged?: boolean
+  /** The copy is the `-wal` of that damaged database: kept for experts, never put back. */
+  side_file_of?: string
   /** Keys of a later version. */
   [key: string]: unknown
 }
@@ -564,8 +570,8 @@ export interface TableComparison {
 
 /**
  * Checks a set: sizes, checksums, metadata, structure, archive. False for a set that is missing, incomplete, damaged, or has a
- * file without a checksum; `inspectBackup` says why. Rejects when the check itself cannot be made (`PERMISSION_DENIED`,
- * `IO_ERROR`, `LOCK_TIMEOUT`, `ABORT_ERR`, ...).
+ * file without a checksum; `inspectBackup` says why. Rejects when the check itself cannot be made (`INVALID_TIMESTAMP`,
+ * `PERMISSION_DENIED`, `IO_ERROR`, `LOCK_TIMEOUT`, `ABORT_ERR`, ...).
  */
 export declare function verifyBackup(timestamp: string, options?: CallOptions | null): Promise<boolean>
 

@@ -47,7 +47,11 @@ impl Project {
             Some(path) => path,
             None => std::env::current_dir().context("find", Path::new("the current folder"))?,
         };
-        let found = root.canonicalize().map_err(|e| Error::io(e, "open the project folder", &root))?;
+        let found = root.canonicalize().map_err(|e| {
+            let e = Error::io(e, "open the project folder", &root);
+            let code = e.code;
+            e.wrap(code, "pass the folder that holds the databases as root (--root, $AQE_PROJECT_ROOT)")
+        })?;
         if !found.is_dir() {
             return Err(Error::new(
                 Code::IoError,

@@ -85,7 +85,8 @@ pub(super) fn verify(inspections: &[Inspection]) -> String {
     text
 }
 
-pub(super) fn restore(o: &RestoreOutcome) -> String {
+/// `again`: the flags that name this project from anywhere.
+pub(super) fn restore(o: &RestoreOutcome, again: &str) -> String {
     let mut text = String::new();
     for d in &o.databases {
         line!(text, "  {}  {}  {} page(s) written", d.source, d.action.as_str(), d.pages_written);
@@ -93,7 +94,7 @@ pub(super) fn restore(o: &RestoreOutcome) -> String {
     warnings(&mut text, &o.warnings);
     line!(text, "Timestamp: {}", o.timestamp);
     if let Some(safety) = o.safety_backup {
-        line!(text, "Safety backup: {safety} (undo with: aqe-backup restore {safety})");
+        line!(text, "Safety backup: {safety} (undo with: aqe-backup restore {safety}{again})");
     }
     line!(text, "Restore complete!");
     text

@@ -70,12 +70,12 @@ fn verify(ctx: &Context, timestamp: Option<String>) -> Result<Answer> {
 fn restore(ctx: &Context, a: RestoreArguments) -> Result<Answer> {
     let started = Instant::now();
     let options = RestoreOptions { verify: a.wants_verify(), force: a.force };
+    let project = crate::project::Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?;
     let what = a.archive.as_ref().map_or_else(|| format!("backup {}", a.timestamp.as_deref().unwrap_or("")), |f| f.display().to_string());
     if !a.force {
         let backups = operations::list(ctx, true)?;
         let backup = backups.iter().find(|b| Some(b.timestamp.to_string()) == a.timestamp);
-        let root = crate::project::Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?.root;
-        if !question::confirm(&what, backup, &root)? {
+        if !question::confirm(&what, backup, &project.root)? {
             return Err(Error::new(Code::Abort, "Not restored; nothing was changed"));
         }
     }
@@ -83,7 +83,14 @@ fn restore(ctx: &Context, a: RestoreArguments) -> Result<Answer> {
         (Some(file), _) => operations::restore_archive(ctx, Path::new(file), &options)?,
         (None, timestamp) => operations::restore(ctx, timestamp.as_deref().unwrap_or(""), &options)?,
     };
-    Ok(Answer { document: json::restore(&outcome, started.elapsed()), text: render::restore(&outcome), exit: 0 })
+    Ok(Answer { document: json::restore(&outcome, started.elapsed()), text: render::restore(&outcome, &flags(ctx, &project)), exit: 0 })
+}
+
+/// The flags with which the same project is found from any folder.
+fn flags(ctx: &Context, project: &crate::project::Project) -> String {
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+    let backup_dir = ctx.backup_dir.as_ref().map(|_| format!(" --backup-dir {}", quoted(&project.backup_dir)));
+    format!(" --root {}{}", quoted(&project.root), backup_dir.unwrap_or_default())
 }
 
 fn recover(ctx: &Context) -> Result<Answer> {

@@ -51,8 +51,8 @@ pub fn list_backups<'env>(env: &'env Env, options: Unknown<'env>) -> Answer<'env
 }
 
 /// Checks a set: sizes, checksums, metadata, structure, archive. False for a set that is missing, incomplete, damaged, or has a
-/// file without a checksum; `inspectBackup` says why. Rejects when the check itself cannot be made (`PERMISSION_DENIED`,
-/// `IO_ERROR`, `LOCK_TIMEOUT`, `ABORT_ERR`, ...).
+/// file without a checksum; `inspectBackup` says why. Rejects when the check itself cannot be made (`INVALID_TIMESTAMP`,
+/// `PERMISSION_DENIED`, `IO_ERROR`, `LOCK_TIMEOUT`, `ABORT_ERR`, ...).
 #[napi(ts_args_type = "timestamp: string, options?: CallOptions | null", ts_return_type = "Promise<boolean>")]
 pub fn verify_backup<'env>(env: &'env Env, timestamp: Unknown<'env>, options: Unknown<'env>) -> Answer<'env, bool> {
     Base::none().verify(env, &timestamp, &options)

@@ -133,6 +133,12 @@ export interface DatabaseRecord {
   sha256: string
   /** `null` for a file that is no SQLite database. */
   sqlite: SqliteRecord | null
+  /** Permission bits of the live file, octal: for a restore that has to make the file anew. Absent where there are none. */
+  mode?: string
+  /** The database could not be read as one: the copy is its raw bytes. */
+  damaged?: boolean
+  /** The copy is the `-wal` of that damaged database: kept for experts, never put back. */
+  side_file_of?: string
   /** Keys of a later version. */
   [key: string]: unknown
 }

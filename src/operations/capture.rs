@@ -131,7 +131,8 @@ fn describe(project: &Project, staging: &Staging, request: &Request, databases: 
     let provenance = Provenance::of(&project.root);
     Metadata {
         timestamp: staging.timestamp.to_string(),
-        date: staging.timestamp.to_iso(),
+        // The name may run ahead of the clock, when several sets are made in a second; the date does not.
+        date: Timestamp::from_instant(jiff::Timestamp::now()).to_iso(),
         hostname: provenance.hostname,
         user: provenance.user,
         git_commit: provenance.git_commit,

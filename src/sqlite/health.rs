@@ -60,12 +60,18 @@ fn judge(connection: &Connection) -> Verdict {
     match findings() {
         Ok(lines) if lines == ["ok"] => Verdict::Sound,
         Ok(lines) if lines.iter().all(|l| is_missing_extension(l)) => Verdict::CannotCheck(lines.join("; ")),
-        Ok(lines) => Verdict::Damaged(lines.join("; ")),
+        Ok(lines) => Verdict::Damaged(one_line(&lines)),
         Err(e) => match e.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Verdict::Damaged(e.to_string()),
             _ => Verdict::CannotCheck(e.to_string()),
         },
     }
+}
+
+/// The findings without the banner that SQLite puts before them.
+fn one_line(findings: &[String]) -> String {
+    let lines = findings.iter().flat_map(|f| f.lines()).filter(|l| !l.starts_with("***"));
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// Whether a finding speaks of something the application brings along and we don't have.
