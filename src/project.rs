@@ -142,7 +142,7 @@ impl Project {
                 }
                 let message =
                     format!("{} is not valid UTF-8; rename it, or name the databases to back up with databases", entry.path().display());
-                return Err(Error::new(Code::InvalidArgValue, message));
+                return Err(Error::new(Code::IoError, message));
             };
             let source = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             if glob.is_match(&source) {
@@ -166,7 +166,14 @@ impl Project {
             )
         };
         let clean = relative_source(Path::new(source)).filter(|s| s == source).ok_or_else(outside)?;
-        let path = self.root.join(clean);
+        let path = self.root.join(&clean);
+        let never = ["-wal", "-shm", "-journal"].iter().any(|s| clean.ends_with(s));
+        if never || path.starts_with(&self.backup_dir) {
+            return Err(Error::new(
+                Code::BackupDamaged,
+                format!("the backup says that a database belongs at {source:?}, where none can be; its metadata is not to be trusted"),
+            ));
+        }
         match path.symlink_metadata() {
             Ok(_) => regular_file(&path),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(path),

@@ -86,7 +86,8 @@ pub fn read(path: &Path, mut each: impl FnMut(Timestamp, &Artefact, &str, &mut d
         }
         // The replaced tools, and people, pack with `tar -czf … -C FOLDER .`.
         let name = name.strip_prefix("./").map_or(name.clone(), str::to_owned);
-        let known = names::parse(&name).filter(|_| entry.header().entry_type() == EntryType::Regular && !name.contains(['/', '\\']));
+        let known =
+            names::parse(&name).filter(|_| entry.header().entry_type() == EntryType::Regular && !name.contains(std::path::is_separator));
         let Some((timestamp, artefact)) = known else { return Err(damaged(format!("{name:?} is no file of a backup set"))) };
         if *set.get_or_insert(timestamp) != timestamp || !seen.insert(name.to_lowercase()) {
             return Err(damaged(format!("{name:?} does not belong there")));

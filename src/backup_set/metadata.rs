@@ -170,11 +170,21 @@ pub struct Metadata {
     pub extra: Map<String, Value>,
 }
 
+/// The format of metadata whose shape this version does not understand, if it says that it is newer.
+fn newer_format(bytes: &[u8]) -> Option<u64> {
+    let format = serde_json::from_slice::<Value>(bytes).ok()?.get("format")?.as_u64()?;
+    (format > u64::from(FORMAT)).then_some(format)
+}
+
 impl Metadata {
     /// Parses `bytes` of the file called `name`. What is not JSON of this shape is `BACKUP_DAMAGED`; a newer format
     /// parses as long as its shape still fits (see [`Metadata::require_known_format`]).
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|e| {
+            if let Some(newer) = newer_format(bytes) {
+                let message = format!("{name} has metadata format {newer}; this version knows up to {FORMAT}. Update @agentic-qe/backup");
+                return Error::new(Code::UnsupportedFormat, message);
+            }
             Error::new(
                 Code::BackupDamaged,
                 format!("{name} is not valid backup metadata ({e}); if the database copies beside it are good, move this file away to treat the set as one without metadata"),

@@ -32,8 +32,11 @@ fn create(ctx: &Context, a: CreateArguments) -> Result<Answer> {
         operation: None,
         keep_last: Some(a.keep),
     };
-    let outcome = operations::create(ctx, &options)?;
-    tell_github(&outcome)?;
+    let mut outcome = operations::create(ctx, &options)?;
+    // The backup is made: a workflow's file that can't be written must not hide it.
+    if let Err(e) = tell_github(&outcome) {
+        outcome.warnings.push(e.message);
+    }
     let exit = outcome.failure.as_ref().map_or(0, |e| super::exit_code(e.code));
     Ok(Answer { document: json::create(&outcome, started.elapsed()), text: render::create(&outcome), exit })
 }

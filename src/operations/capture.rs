@@ -131,8 +131,7 @@ fn describe(project: &Project, staging: &Staging, request: &Request, databases: 
     let provenance = Provenance::of(&project.root);
     Metadata {
         timestamp: staging.timestamp.to_string(),
-        // The name may run ahead of the clock, when several sets are made in a second; the date does not.
-        date: Timestamp::from_instant(jiff::Timestamp::now()).to_iso(),
+        date: staging.timestamp.to_iso(),
         hostname: provenance.hostname,
         user: provenance.user,
         git_commit: provenance.git_commit,

@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::inspect;
+use super::restore_prepare::same_bytes;
 use super::set_files::{self, Job, SetFiles};
 use super::types::{Comparison, Context, DatabaseComparison, Difference, TableComparison};
-use crate::backup_set::checksum;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Phase;
 use crate::project::Project;
 use crate::sqlite::connection::{Live, looks_like_sqlite};
-use crate::sqlite::raw_file::RawFile;
 use crate::sqlite::{health, page_compare};
 use crate::store::catalog;
 
@@ -77,11 +76,8 @@ fn compare_one(ctx: &Context, job: &Job) -> Result<DatabaseComparison> {
 }
 
 fn compare_bytes(job: &Job) -> Result<DatabaseComparison> {
-    let mut here = RawFile::open(&job.target)?;
-    let (here, _) = checksum::hash_reader(&mut here, |_| Ok::<_, std::io::Error>(())).context("read", &job.target)?;
-    let mut there = std::fs::File::open(&job.file).context("open", &job.file)?;
-    let (there, _) = checksum::hash_reader(&mut there, |_| Ok::<_, std::io::Error>(())).context("read", &job.file)?;
-    Ok(only(job.source.clone(), if here == there { Difference::Identical } else { Difference::Different }))
+    let same = same_bytes(&job.target, &job.file)?;
+    Ok(only(job.source.clone(), if same { Difference::Identical } else { Difference::Different }))
 }
 
 fn differing_tables(there: &BTreeMap<String, u64>, here: &BTreeMap<String, u64>) -> Vec<TableComparison> {

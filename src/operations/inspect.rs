@@ -1,6 +1,6 @@
 //! verify and inspect: whether a set may be trusted: checksum files, metadata, sizes, hashes, structure, archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,12 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         problems,
     };
 
-    if !matches!(names::parse(&copy.file), Some((_, Artefact::Database(_)))) || copy.file.contains(['/', '\\']) {
+    if !matches!(names::parse(&copy.file), Some((_, Artefact::Database(_)))) || copy.file.contains(std::path::is_separator) {
         problem(Code::BackupDamaged, "the metadata names a file that can't belong to a backup".into());
+        return Ok(report(problems));
+    }
+    if copy.path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+        problem(Code::BackupDamaged, "is not a regular file".into());
         return Ok(report(problems));
     }
     let mut file = match File::open(&copy.path) {
@@ -151,6 +155,10 @@ pub(super) fn read_sidecar(path: &Path) -> Result<Option<Option<String>>> {
     let mut name = path.as_os_str().to_owned();
     name.push(names::sidecar(""));
     let sidecar = PathBuf::from(name);
+    // A fifo in its place would never end.
+    if sidecar.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+        return Ok(Some(None));
+    }
     match fs::read(&sidecar) {
         Ok(bytes) => Ok(Some(checksum::parse_sidecar(&String::from_utf8_lossy(&bytes)))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -179,9 +187,25 @@ fn inspect_metadata(set: &SetEntry, warnings: &mut Vec<String>) -> Option<FileRe
         Some(Ok(m)) if m.timestamp != set.timestamp.to_string() => {
             vec![(Code::BackupDamaged, format!("{file} says that it belongs to backup {}", m.timestamp))]
         }
-        Some(Ok(m)) => m.require_known_format().err().map(|e| (e.code, e.message)).into_iter().collect(),
+        Some(Ok(m)) => m.require_known_format().err().map(|e| (e.code, e.message)).into_iter().chain(contradictions(m, set)).collect(),
     };
     Some(FileReport { file, source: None, ok: problems.is_empty(), problems })
+}
+
+/// What the metadata says of the set's databases that can't be.
+fn contradictions(metadata: &Metadata, set: &SetEntry) -> Option<(Code, String)> {
+    let databases = metadata.databases.as_ref()?;
+    let sources: BTreeSet<&str> = databases.iter().map(|d| d.source.as_str()).collect();
+    let files: BTreeSet<&str> = databases.iter().map(|d| d.file.as_str()).collect();
+    let why = if databases.is_empty() {
+        "names no database".to_owned()
+    } else if sources.len() < databases.len() || files.len() < databases.len() {
+        "names a database twice".to_owned()
+    } else {
+        let unknown = set.files.keys().find(|f| !files.contains(f.as_str()))?;
+        format!("does not name {unknown}, which is there")
+    };
+    Some((Code::BackupDamaged, format!("{} {why}", names::metadata(set.timestamp))))
 }
 
 fn inspect_archive(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<FileReport> {
@@ -198,6 +222,9 @@ fn inspect_archive(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<File
 /// The archive's own checksum, then every member: against the set's metadata, or against the archive's own.
 fn check_archive(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
     let wrong = |code, text: &str| Error::new(code, format!("{}: {text}", path.display()));
+    if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+        return Err(wrong(Code::BackupDamaged, "is not a regular file"));
+    }
     match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong(Code::BackupDamaged, "is missing")),
         Err(e) => return Err(Error::io(e, "open", path)),
@@ -234,6 +261,13 @@ fn check_members(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
     })?;
     if timestamp != set.timestamp {
         return Err(wrong(format!("holds backup {timestamp} instead")));
+    }
+    match (set.metadata(), &inner) {
+        (None, Some(m)) if m.format.is_some() && !set.archive_only() => {
+            return Err(wrong(format!("has a metadata file for backup {timestamp}, and the folder has not")));
+        }
+        (Some(ours), Some(theirs)) if ours != theirs => return Err(wrong("has another metadata file than the folder".into())),
+        _ => {}
     }
     let metadata = set.metadata().filter(|m| m.databases.is_some()).or(inner.as_ref());
     for record in metadata.map(Metadata::databases).unwrap_or_default() {

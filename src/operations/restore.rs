@@ -71,9 +71,13 @@ fn run(
             warnings: [recovery.warnings, set.warnings, applied.warnings].concat(),
         })
     });
+    let mut outcome = outcome;
     // An intent that could not be carried out still needs the files in there.
     if !lock.dir.join(names::INTENT).exists() {
-        durable::remove_dir_all(&work)?;
+        // The next run sweeps what can't be removed now; the restore itself is done, or not, all the same.
+        if let (Err(e), Ok(o)) = (durable::remove_dir_all(&work), &mut outcome) {
+            o.warnings.push(format!("restored; its working folder could not be removed: {e}"));
+        }
     }
     if outcome.is_ok() {
         ctx.monitor.finish();

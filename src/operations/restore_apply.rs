@@ -59,7 +59,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
 
     let safety = save(ctx, project, lock, &mut targets, wish, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
-    let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, wish.verify, &ctx.monitor)).collect::<Result<Vec<_>>>();
+    let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
         Ok(prepared) => prepared,
         Err(e) => return Err(forget(lock, safety, e)),
@@ -83,7 +83,10 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         .and_then(|()| if wish.verify { restore_commit::prove(&ctx, &done, &mut warnings) } else { Ok(()) });
     drop(prepared);
     match carried {
-        Ok(()) if wish.write_intent => Intent::remove(lock)?,
+        // All is restored and durable: an intent that stays is found complete by the next run, so this is no failure.
+        Ok(()) if wish.write_intent => {
+            Intent::remove(lock).unwrap_or_else(|e| warnings.push(format!("restored; the note of it could not be removed: {e}")));
+        }
         Ok(()) => {}
         Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, wish, &done, safety, e)),
         Err(e) => return Err(e),
@@ -207,6 +210,23 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
     }
 }
 
+/// Takes a file away that the restore had made. If the application has written to it since, it is moved aside instead
+/// of deleted.
+fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
+    let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
+    if !job.target.exists() {
+        return Ok(());
+    }
+    if side_files.iter().all(|p| !p.exists()) && restore_prepare::same_bytes(&job.target, &job.file)? {
+        durable::remove_file(&job.target)?;
+    } else {
+        for path in std::iter::once(&job.target).chain(&side_files).filter(|p| p.exists()) {
+            durable::rename_over(path, &side_file(path, &format!(".undone-{timestamp}")))?;
+        }
+    }
+    durable::sync_dir(job.target.parent().unwrap_or(&job.target))
+}
+
 /// Puts reached targets back from the safety set; files that the restore created are moved aside, not deleted, since
 /// the application may have written to them.
 pub(super) fn undo_each<'a>(
@@ -220,12 +240,7 @@ pub(super) fn undo_each<'a>(
     let mut from_safety = Vec::new();
     for (job, created) in reached {
         if created {
-            for suffix in ["", "-wal", "-shm", "-journal"] {
-                let path = side_file(&job.target, suffix);
-                if path.symlink_metadata().is_ok() {
-                    durable::rename_over(&path, &side_file(&path, &format!(".undone-{timestamp}")))?;
-                }
-            }
+            take_away(job, timestamp)?;
         } else {
             from_safety.push(job.source.as_str());
         }

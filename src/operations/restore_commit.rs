@@ -39,32 +39,37 @@ pub(super) fn carry_out(
     // Taken off one by one: those not reached yet stay locked until their turn.
     while !prepared.is_empty() {
         let Prepared { job, ready } = prepared.remove(0);
-        let mut reached = Done { job, created: false, cookie: None };
+        // A commit that fails may have taken effect all the same, so what is begun counts as reached: undoing what was
+        // not changed finds nothing to write.
+        let reached = |created, cookie| Done { job: job.clone(), created, cookie };
         match ready {
-            Ready::Unchanged => continue,
+            Ready::Unchanged => {}
             Ready::Delta { live, cookie, .. } => {
+                done.push(reached(false, Some(cookie)));
                 live.commit()?;
-                reached.cookie = Some(cookie);
             }
             Ready::Rebuild { live, facts, .. } => {
-                page_writer::rebuild(live, &reached.job.file, facts.as_ref())?;
+                done.push(reached(false, None));
+                page_writer::rebuild(live, &job.file, facts.as_ref())?;
                 if facts.is_some_and(|f| f.is_wal()) {
-                    page_writer::enter_wal(&reached.job.target, &ctx.patience())
-                        .unwrap_or_else(|e| warnings.push(format!("{} is restored but no longer in WAL mode: {e}", reached.job.source)));
+                    page_writer::enter_wal(&job.target, &ctx.patience())
+                        .unwrap_or_else(|e| warnings.push(format!("{} is restored but no longer in WAL mode: {e}", job.source)));
                 }
             }
             Ready::Put { staged, replaces, mode } => {
-                put(&staged, &reached.job.target, replaces, mode, timestamp, warnings)?;
-                reached.created = !replaces;
+                place(&staged, &job.target, replaces, mode, timestamp, warnings)?;
+                // Only now: a file that somebody else made there in the meantime is not ours to undo.
+                done.push(reached(!replaces, None));
+                settle(&staged, &job.target)?;
             }
         }
-        done.push(reached);
     }
     Ok(())
 }
 
-/// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. Durable when it returns.
-fn put(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
+/// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. If it fails, `target` is as
+/// it was.
+fn place(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
     let folder = target.parent().unwrap_or(target);
     fs::create_dir_all(folder).context("create the folder", folder)?;
     for suffix in ["-wal", "-shm", "-journal"] {
@@ -74,17 +79,21 @@ fn put(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestam
         let file = File::open(staged).context("open", staged)?;
         durable::set_mode(&file, mode).context("set the mode of", staged)?;
     }
-    let place = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
-    match place(staged) {
+    let rename = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
+    match rename(staged) {
         // The backups folder lies on another file system: copy first, so that the name still appears all at once.
         Err(e) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
             let beside = side_file(target, ".aqe-restoring");
             copy_across(staged, &beside, mode)?;
-            place(&beside)?;
+            rename(&beside)
         }
-        placed => placed?,
+        renamed => renamed,
     }
-    durable::sync_dir(folder)?;
+}
+
+/// Makes the new name durable.
+fn settle(staged: &Path, target: &Path) -> Result<()> {
+    durable::sync_dir(target.parent().unwrap_or(target))?;
     // Its absence is how recovery knows that the target was reached.
     durable::remove_file(staged)
 }
@@ -122,7 +131,8 @@ pub(super) fn prove(ctx: &Context, done: &[Done], warnings: &mut Vec<String>) ->
             Err(e) => return Err(e),
         };
         let cookie = facts.header.map(|h| h.schema_cookie);
-        let arrived = d.cookie.is_none_or(|wanted| cookie.is_some_and(|now| header::cookie_reached(now, wanted)));
+        // Another restore may have come after this one, from another backups folder; then the cookie has gone further.
+        let arrived = d.cookie.is_none_or(|wanted| cookie.is_some_and(|now| header::cookie_is_past(now, wanted)));
         if !arrived {
             return Err(Error::new(Code::IoError, format!("{} does not hold what was just committed to it", path.display())));
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::intent::read_header;
 use super::restore_targets::{Hold, Target};
@@ -32,7 +32,7 @@ pub(super) struct Prepared {
 }
 
 /// Does everything but the commit.
-pub(super) fn prepare(target: Target, lock: &StoreLock, verify: bool, monitor: &Monitor) -> Result<Prepared> {
+pub(super) fn prepare(target: Target, lock: &StoreLock, monitor: &Monitor) -> Result<Prepared> {
     let job = target.job;
     let ready = match target.hold {
         Hold::Delta { mut live, facts } => {
@@ -65,7 +65,7 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, verify: bool, monitor: &
             live.ignore_cancellation();
             Ready::Rebuild { live, facts: None, layout_differed: false }
         }
-        Hold::Put { replaces } => prepare_put(&job, replaces, lock, verify, monitor)?,
+        Hold::Put { replaces } => prepare_put(&job, replaces, lock, monitor)?,
     };
     Ok(Prepared { job, ready })
 }
@@ -93,8 +93,8 @@ fn require_hash(job: &Job, hash: &str) -> Result<()> {
 }
 
 /// Copies a file that will take the target's place, checked and durable, into our working folder.
-fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, verify: bool, monitor: &Monitor) -> Result<Ready> {
-    if replaces && verify && same_bytes(job)? {
+fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, monitor: &Monitor) -> Result<Ready> {
+    if replaces && same_bytes(&job.target, &job.file)? {
         return Ok(Ready::Unchanged);
     }
     let work = lock.dir.join(names::RESTORE_DIR);
@@ -108,8 +108,10 @@ fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, verify: bool, monito
     Ok(Ready::Put { staged, replaces, mode: present.or(job.mode) })
 }
 
-fn same_bytes(job: &Job) -> Result<bool> {
-    let mut live = RawFile::open(&job.target)?;
-    let (hash, _) = checksum::hash_reader(&mut live, |_| Ok::<_, io::Error>(())).context("read", &job.target)?;
-    Ok(job.sha256.as_deref() == Some(hash.as_str()))
+/// Whether a live file has the same bytes as a copy.
+pub(super) fn same_bytes(live: &Path, copy: &Path) -> Result<bool> {
+    let (here, _) = checksum::hash_reader(&mut RawFile::open(live)?, |_| Ok::<_, io::Error>(())).context("read", live)?;
+    let mut file = File::open(copy).context("open", copy)?;
+    let (there, _) = checksum::hash_reader(&mut file, |_| Ok::<_, io::Error>(())).context("read", copy)?;
+    Ok(here == there)
 }

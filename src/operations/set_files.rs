@@ -51,9 +51,16 @@ pub(super) struct SetFiles {
 pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
     let dir = &project.backup_dir;
     let failure = match from_folder(project, set, verify, monitor) {
-        Ok(files) if files.suspicions.is_empty() || set.archive.is_none() => return Ok(files),
-        // The archive may do without anybody's force.
-        Ok(files) => return Ok(from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor).unwrap_or(files)),
+        Ok(files) if set.archive.is_none() || (files.suspicions.is_empty() && set.metadata.is_some()) => return Ok(files),
+        // The archive may do without anybody's force, and its metadata knows where files go.
+        Ok(files) => match from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor) {
+            Ok(mut archived) => {
+                let why = files.suspicions.first().map_or("the backup has no metadata outside it", String::as_str);
+                archived.warnings.push(format!("taken from the archive, because: {why}"));
+                return Ok(archived);
+            }
+            Err(_) => return Ok(files),
+        },
         Err(e) if set.archive.is_some() && matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) => e,
         Err(e) => return Err(e),
     };
@@ -65,6 +72,16 @@ pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bo
         files.warnings.push(format!("taken from the archive, because: {}", failure.message));
     }
     Ok(files)
+}
+
+/// An archive or copy that is no regular file could block for ever, or lead anywhere.
+fn require_regular(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(m) if !m.is_file() => {
+            Err(Error::new(Code::BackupDamaged, format!("{} is not a regular file; use another backup", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
@@ -83,6 +100,8 @@ fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monito
 /// Unpacks the archive at `path` into `work` and takes the files from there. Its checksum file, if there is one beside
 /// it, is checked.
 pub(super) fn from_archive(project: &Project, path: &Path, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+    // A person may point at an archive through a symlink; a fifo in its place would never end.
+    require_regular(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))?;
     if verify {
         check_whole_archive(path, monitor)?;
     }
@@ -158,11 +177,14 @@ fn prepare(
         if verify {
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
+        } else if copy.path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+            require_regular(&copy.path)?;
         } else if !copy.path.is_file() {
             return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
         }
         let job = job(project, copy, verify)?;
         files.suspicions.extend(suspicious_name(copy));
+        files.suspicions.extend(suspicious_home(project, copy, &job));
         if !targets.insert(job.target.clone()) {
             return Err(Error::new(
                 Code::BackupDamaged,
@@ -203,6 +225,15 @@ fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
         sha256: sha256.filter(|_| verify),
         sqlite: copy.record.as_ref().map_or_else(|| inspect::begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?,
         mode: copy.record.as_ref().and_then(|r| r.extra.get("mode")).and_then(|m| u32::from_str_radix(m.as_str()?, 8).ok()),
+    })
+}
+
+/// Without metadata a database goes to its usual home. If it is not there but in the root, that is hardly meant.
+fn suspicious_home(project: &Project, copy: &Copy, job: &Job) -> Option<String> {
+    let base = job.source.rsplit('/').next()?;
+    let elsewhere = project.root.join(base);
+    (copy.record.is_none() && !job.target.exists() && elsewhere != job.target && elsewhere.exists()).then(|| {
+        format!("without metadata {} would go to {}, which does not exist, and there is a {base} in the root", copy.file, job.source)
     })
 }
 

@@ -82,6 +82,11 @@ pub fn cookie_reached(now: u32, expected: u32) -> bool {
     now.wrapping_sub(expected) < COOKIE_STEP / 2
 }
 
+/// Whether `now` is `expected` or any later cookie.
+pub fn cookie_is_past(now: u32, expected: u32) -> bool {
+    now.wrapping_sub(expected) < u32::MAX / 2
+}
+
 /// Page 1 of the backup as it goes into the live database: the live journal mode stays (bytes 18–19), the cookie
 /// becomes `cookie`, the change counters are SQLite's own business.
 pub fn merge_page1(backup: &[u8], live: &[u8], cookie: u32) -> Vec<u8> {

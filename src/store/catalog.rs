@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Code, Error, IoContext, Result};
 
 /// One set, or what is left of it.
 #[derive(Debug)]
@@ -123,6 +123,10 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
 fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<Option<Result<Metadata>>> {
     let name = names::metadata(timestamp);
     let path = dir.join(&name);
+    // A fifo in its place would never end.
+    if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+        return Ok(Some(Err(Error::new(Code::BackupDamaged, format!("{name} is not a regular file")))));
+    }
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(Metadata::parse(&bytes, &name))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -54,9 +54,11 @@ impl Staging {
         }
         durable::sync_dir(&self.store)?;
         durable::rename_new(&self.dir.join(&metadata), &self.store.join(&metadata))?;
-        self.published = true;
         durable::sync_dir(&self.store)?;
-        durable::remove_dir_all(&self.dir)
+        self.published = true;
+        // The set is made. A marker that stays behind is removed by the next run.
+        let _ = durable::remove_dir_all(&self.dir);
+        Ok(())
     }
 }
 

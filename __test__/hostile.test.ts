@@ -1,0 +1,158 @@
+// What a hostile tester found once, each named after what was lost or told wrongly.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import * as backup from '../index.js';
+import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
+
+async function twoInRoot(t: Context, options: backup.CreateBackupOptions = {}): Promise<{ p: Project; ts: string }> {
+  const p = project(t);
+  for (const name of ['a.db', 'b.db']) makeDatabase(p.at(name), { rows: 20 });
+  const made = await backup.createBackup({ root: p.root, ...options });
+  assert.equal(made.success, true, made.error);
+  return { p, ts: made.timestamp };
+}
+
+const empty = (file: string): void => withDatabase(file, (db) => void db.exec('DELETE FROM episodes'));
+
+test('half a restore is not called rolled back: whichever fsync, unlink or rename fails, all is old after a failure and all is new after a success', async (t) => {
+  assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed');
+  const template = project(t);
+  makeDatabase(template.at('agentdb.db'), { rows: 20 });
+  makeDatabase(template.at('missing.db'), { rows: 20 });
+  fs.writeFileSync(template.at('plain.db'), 'then');
+  const made = await backup.createBackup({ root: template.root, compress: false });
+  empty(template.at('agentdb.db'));
+  fs.rmSync(template.at('missing.db'));
+  fs.writeFileSync(template.at('plain.db'), 'now!');
+
+  const folder = tempFolder(t);
+  const state = (root: string): string[] => [
+    count(path.join(root, 'agentdb.db')) === 20 ? 'new' : 'old',
+    fs.existsSync(path.join(root, 'missing.db')) ? 'new' : 'old',
+    fs.readFileSync(path.join(root, 'plain.db'), 'utf8') === 'then' ? 'new' : 'old',
+  ];
+  let failures = 0;
+  for (const call of ['fsync', 'unlink', 'renameat2', 'rename']) {
+    for (let when = 1; when < 40; when++) {
+      const root = path.join(folder, `${call}-${when}`);
+      fs.cpSync(template.root, root, { recursive: true });
+      const run = await exec('strace', ['-f', '-qq', '-o', path.join(folder, 'trace'), '-e', `trace=${call}`, '-e', `inject=${call}:error=EIO:when=${when}`, process.execPath, bin, 'restore', made.timestamp, '--force', '--json'], { cwd: root, env: cleanEnv() });
+      const injected = fs.readFileSync(path.join(folder, 'trace'), 'utf8').includes('INJECTED');
+      const point = `${call} ${when}: ${run.status} ${run.stdout}`;
+      if (run.status === 6) assert.equal((await exec(process.execPath, [bin, 'recover'], { cwd: root, env: cleanEnv() })).status, 0, point);
+      const after = state(root);
+      assert.equal(new Set(after).size, 1, `${point}: ${after.join(', ')}`);
+      if (run.status === 0) assert.equal(after[0], 'new', point);
+      else if (run.status !== 6) assert.equal(after[0], 'old', point);
+      if (run.status !== 0) failures++;
+      fs.rmSync(root, { recursive: true });
+      if (!injected) break;
+    }
+  }
+  assert.ok(failures > 5, `only ${failures} runs failed: nothing was injected`);
+});
+
+test('a set that lost its metadata file does not verify while its archive still has one, and goes back to where the archive says', async (t) => {
+  const { p, ts } = await twoInRoot(t);
+  fs.rmSync(metadataPath(p.backups, ts));
+  assert.equal(await backup.verifyBackup(ts, { root: p.root }), false);
+  empty(p.at('a.db'));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.equal(r.success, true, r.error);
+  assert.ok(r.warnings.some((w) => w.includes('archive')), r.warnings.join('\n'));
+  assert.equal(count(p.at('a.db')), 20);
+  assert.equal(fs.existsSync(p.at('.agentic-qe/a.db')), false);
+});
+
+test('a set without metadata makes no second database beside the one that is meant, unless forced', async (t) => {
+  const { p, ts } = await twoInRoot(t, { compress: false });
+  fs.rmSync(metadataPath(p.backups, ts));
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.deepEqual([r.success, r.code], [false, 'NEEDS_FORCE'], r.error);
+  assert.equal(fs.existsSync(p.at('.agentic-qe/a.db')), false);
+});
+
+const contradictions: [string, (m: { databases: Record<string, unknown>[] }) => void][] = [
+  ['does not name a copy that is there', (m) => void m.databases.pop()],
+  ['names no database', (m) => void (m.databases = [])],
+  ['names one source twice', (m) => void (m.databases[1]!.source = m.databases[0]!.source)],
+];
+for (const [what, edit] of contradictions) {
+  test(`metadata that ${what} does not verify`, async (t) => {
+    const { p, ts } = await twoInRoot(t, { compress: false });
+    editMetadata(p.backups, ts, edit as never);
+    assert.equal(await backup.verifyBackup(ts, { root: p.root }), false);
+  });
+}
+
+test('metadata that differs from the one in the archive does not verify', async (t) => {
+  const { p, ts } = await twoInRoot(t);
+  editMetadata(p.backups, ts, (m) => void (m.databases[0]!.source = 'c.db'));
+  assert.equal(await backup.verifyBackup(ts, { root: p.root }), false);
+});
+
+for (const source of ['b.db-wal', 'b.db-journal', '.agentic-qe/backups/evil.db']) {
+  test(`nothing is restored as ${JSON.stringify(source)}, force or not`, async (t) => {
+    const { p, ts } = await twoInRoot(t, { compress: false });
+    editMetadata(p.backups, ts, (m) => void (m.databases[0]!.source = source));
+    const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+    assert.deepEqual([r.success, r.code], [false, 'BACKUP_DAMAGED'], r.error);
+    assert.equal(fs.existsSync(p.at(source)), false);
+  });
+}
+
+for (const what of ['copy', 'sidecar', 'metadata', 'archive'] as const) {
+  test(`a fifo in the place of a set's ${what} is damage, and hangs neither list, verify nor restore`, async (t) => {
+    const { p, ts } = await twoInRoot(t);
+    const file = { copy: copyOf(p.backups, ts, 'a.db'), sidecar: `${copyOf(p.backups, ts, 'a.db')}.sha256`, metadata: metadataPath(p.backups, ts), archive: path.join(p.backups, `databases-backup-${ts}.tar.gz`) }[what];
+    fs.rmSync(file);
+    assert.equal((await exec('mkfifo', [file])).status, 0);
+    assert.equal((await backup.listBackups({ root: p.root })).length, 1);
+    assert.equal(await backup.verifyBackup(ts, { root: p.root }), false);
+    empty(p.at('a.db'));
+    const r = await backup.restoreBackup(ts, { root: p.root });
+    assert.equal(r.success, true, r.error);
+    assert.equal(count(p.at('a.db')), 20);
+  });
+}
+
+for (const name of ['back\\slash.db', 'new\nline.db']) {
+  test(`a database called ${JSON.stringify(name)} is backed up, verified and restored, archive included`, async (t) => {
+    const p = project(t);
+    makeDatabase(p.at(name), { rows: 20 });
+    const then = contents(p.at(name));
+    const made = await backup.createBackup({ root: p.root });
+    assert.equal(made.success, true, made.error);
+    assert.equal(await backup.verifyBackup(made.timestamp, { root: p.root }), true);
+    assert.equal((await exec('sh', ['-c', 'sha256sum -c *.sha256'], { cwd: p.backups })).status, 0);
+    for (const file of made.files) fs.rmSync(file);
+    fs.rmSync(p.at(name));
+    const r = await backup.restoreBackup(made.timestamp, { root: p.root });
+    assert.equal(r.success, true, r.error);
+    assert.equal(contents(p.at(name)), then);
+  });
+}
+
+test('restores of the same databases from two backups folders in one process do not take each other for failures', async (t) => {
+  const { p } = await twoInRoot(t);
+  const made = await Promise.all(['one', 'two'].map((dir) => backup.createBackup({ root: p.root, backupDir: dir, compress: false })));
+  for (let round = 0; round < 5; round++) {
+    const results = await Promise.all([0, 1, 0, 1].map(async (i) => {
+      if (i === 0) empty(p.at('a.db'));
+      return backup.restoreBackup(made[i]!.timestamp, { root: p.root, backupDir: ['one', 'two'][i]! });
+    }));
+    for (const r of results) assert.equal(r.success, true, `${r.code} ${r.error}`);
+  }
+});
+
+test('a backup that was made is not called failed because a workflow file cannot be written', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('a.db'), { rows: 5 });
+  const run = await exec(process.execPath, [bin, 'create', '--json'], { cwd: p.root, env: cleanEnv({ GITHUB_ENV: path.join(p.root, 'no/such/folder') }) });
+  assert.equal(run.status, 0, run.stderr);
+  assert.ok((JSON.parse(run.stdout) as { warnings: string[] }).warnings.some((w) => w.includes('no/such/folder')));
+  assert.ok(Object.keys(sets(p.backups)).length > 0);
+});
