@@ -368,7 +368,7 @@ export interface CapturedDatabase {
   /** SHA-256 of the copy, 64 hex digits. */
   sha256: string
   /**
-   * What the check of the copy said: `damaged` makes the whole backup fail; `cannot-check` means that something the check
+   * What `quick_check` of the copy said; it looks at structure, and does not compare indexes with their tables. `damaged` makes the whole backup fail; `cannot-check` means that something the check
    * needs is missing here (a custom collation or function); `null` for a file that is no SQLite database.
    */
   integrity: 'ok' | 'damaged' | 'cannot-check' | 'not-checked' | null

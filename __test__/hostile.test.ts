@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
+import Database from 'better-sqlite3';
 import * as backup from '../index.js';
 import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
 
@@ -53,6 +54,43 @@ test('half a restore is not called rolled back: whichever fsync, unlink or renam
     }
   }
   assert.ok(failures > 5, `only ${failures} runs failed: nothing was injected`);
+});
+
+test('a restore that is rolled back under a writer loses none of its commits', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('c.db'), { rows: 20 });
+  fs.writeFileSync(p.at('a.db'), 'then');
+  makeDatabase(p.at('sub/b.db'), { rows: 20 });
+  const databases = ['a.db', 'c.db', 'sub/b.db'];
+  const made = await backup.createBackup({ root: p.root, databases });
+  fs.writeFileSync(p.at('a.db'), 'now');
+  withDatabase(p.at('c.db'), (db) => void db.exec('PRAGMA journal_mode = WAL; CREATE TABLE acked(n INTEGER)'));
+  // sub/b.db can't be put back: its folder leads nowhere. a.db is replaced before that is found out, and put back after.
+  fs.rmSync(p.at('sub'), { recursive: true });
+  fs.symlinkSync(p.at('nowhere/at/all'), p.at('sub'));
+  const db = new Database(p.at('c.db'));
+  t.after(() => void db.close());
+  const insert = db.prepare('INSERT INTO acked VALUES (?)');
+  let n = 0;
+  let on = true;
+  const writer = (async () => {
+    while (on) {
+      try {
+        insert.run(n + 1);
+        n++;
+      } catch (e) {
+        assert.equal((e as { code?: string }).code, 'SQLITE_BUSY');
+      }
+      await new Promise((r) => setTimeout(r, 1));
+    }
+  })();
+  const r = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
+  on = false;
+  await writer;
+  assert.deepEqual([r.success, r.code], [false, 'RESTORE_ROLLED_BACK'], r.error);
+  assert.equal(fs.readFileSync(p.at('a.db'), 'utf8'), 'now');
+  assert.equal(db.prepare('SELECT count(*) FROM acked').pluck().get(), n, 'an acknowledged commit is gone');
+  assert.ok(n > 0);
 });
 
 test('a set that lost its metadata file does not verify while its archive still has one, and goes back to where the archive says', async (t) => {

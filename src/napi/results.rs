@@ -23,7 +23,7 @@ pub struct CapturedDatabase {
     pub size: i64,
     /// SHA-256 of the copy, 64 hex digits.
     pub sha256: String,
-    /// What the check of the copy said: `damaged` makes the whole backup fail; `cannot-check` means that something the check
+    /// What `quick_check` of the copy said; it looks at structure, and does not compare indexes with their tables. `damaged` makes the whole backup fail; `cannot-check` means that something the check
     /// needs is missing here (a custom collation or function); `null` for a file that is no SQLite database.
     #[napi(ts_type = "'ok' | 'damaged' | 'cannot-check' | 'not-checked' | null")]
     pub integrity: Either<String, Null>,
