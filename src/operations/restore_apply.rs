@@ -73,7 +73,9 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     }
 
     if wish.write_intent {
-        intent(wish, safety, &prepared).write(lock)?;
+        if let Err(e) = intent(wish, safety, &prepared).write(lock) {
+            return Err(withdraw(lock, safety, e));
+        }
     }
     // Too late to stop: from here on it is finished or undone.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
@@ -102,6 +104,15 @@ fn forget(lock: &StoreLock, safety: Option<Timestamp>, cause: Error) -> Error {
             cause.wrap(code, format!("the safety backup could not be removed again ({e})"))
         }
         _ => cause,
+    }
+}
+
+/// The intent could not be made durable, so nothing was committed. What may be there of it must go: the next run would
+/// carry out a restore that is about to be reported as failed.
+fn withdraw(lock: &StoreLock, safety: Option<Timestamp>, cause: Error) -> Error {
+    match Intent::remove(lock) {
+        Ok(()) => forget(lock, safety, cause),
+        Err(e) => cause.wrap(Code::RestoreIncomplete, format!("nothing was changed yet, but the note of this restore could not be removed ({e}), so `aqe-backup recover` will carry it out")),
     }
 }
 
