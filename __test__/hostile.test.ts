@@ -95,6 +95,31 @@ test('a restore that is rolled back under a writer loses none of its commits', a
   assert.ok(n > 0);
 });
 
+test('a database stays in WAL mode when a restore that changes its page size is killed anywhere and finished by recover', async (t) => {
+  const template = project(t);
+  makeDatabase(template.at('a.db'), { rows: 20 });
+  withDatabase(template.at('a.db'), (db) => void db.exec('PRAGMA journal_mode = DELETE; PRAGMA page_size = 8192; VACUUM; PRAGMA journal_mode = WAL'));
+  const made = await backup.createBackup({ root: template.root, compress: false });
+  withDatabase(template.at('a.db'), (db) => void db.exec('PRAGMA journal_mode = DELETE; PRAGMA page_size = 1024; DELETE FROM episodes; VACUUM; PRAGMA journal_mode = WAL'));
+  const folder = tempFolder(t);
+  const seen = new Set<string>();
+  for (const call of ['fsync', 'fdatasync', 'pwrite64', 'unlink']) {
+    for (let when = 1; when < 200; when += call === 'pwrite64' ? 9 : 1) {
+      const root = path.join(folder, `${call}-${when}`);
+      fs.cpSync(template.root, root, { recursive: true });
+      const run = await exec('strace', ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${when}`, process.execPath, bin, 'restore', made.timestamp, '--force'], { cwd: root, env: cleanEnv() });
+      assert.equal((await exec(process.execPath, [bin, 'recover'], { cwd: root, env: cleanEnv() })).status, 0);
+      const [rows, mode, size] = withDatabase(path.join(root, 'a.db'), (db) => [db.prepare('SELECT count(*) FROM episodes').pluck().get(), db.pragma('journal_mode', { simple: true }), db.pragma('page_size', { simple: true })]);
+      assert.ok((rows === 20 && size === 8192) || (rows === 0 && size === 1024), `${call} ${when}: ${rows} rows, ${size}`);
+      assert.equal(mode, 'wal', `${call} ${when}`);
+      seen.add(String(rows));
+      fs.rmSync(root, { recursive: true });
+      if (run.status === 0) break;
+    }
+  }
+  assert.deepEqual([...seen].sort(), ['0', '20']);
+});
+
 test('a set that lost its metadata file does not verify while its archive still has one, and goes back to where the archive says', async (t) => {
   const { p, ts } = await twoInRoot(t);
   fs.rmSync(metadataPath(p.backups, ts));

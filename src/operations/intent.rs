@@ -46,8 +46,8 @@ pub(super) enum Method {
     Unchanged,
     /// Pages in one transaction, which leaves this schema cookie.
     Delta { cookie: u32 },
-    /// The whole content in one transaction, which changes the page layout (or ends damage).
-    Rebuild { layout_differed: bool },
+    /// The whole content in one transaction, which changes the page layout (or ends damage), outside WAL mode.
+    Rebuild { layout_differed: bool, was_wal: bool },
     /// A new file: `staged` is renamed to its place and so gone from where it was.
     Put { staged: PathBuf, replaces: bool },
 }
@@ -104,7 +104,7 @@ impl IntentTarget {
             Method::Unchanged => Ok(true),
             Method::Put { staged, .. } => Ok(!staged.exists()),
             Method::Delta { cookie } => Ok(self.header(patience)?.is_some_and(|h| header::cookie_reached(h.schema_cookie, *cookie))),
-            Method::Rebuild { layout_differed } => self.rebuilt(*layout_differed, patience),
+            Method::Rebuild { layout_differed, .. } => self.rebuilt(*layout_differed, patience),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::project::Project;
+use crate::sqlite::page_writer;
 use crate::store::lock::StoreLock;
 
 /// Finishes the restore that died after its intent was written; undoes it if its backup is not there any more. What the
@@ -42,6 +43,7 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
     }
     let mut recovery = Recovery { finished_restore: Some(timestamp), ..Recovery::default() };
     if missing.is_empty() {
+        reenter_wal(ctx, intent, &mut recovery.warnings);
         recovery.warnings.push(format!("an interrupted restore of {timestamp} turned out to be complete"));
         return Ok(recovery);
     }
@@ -59,10 +61,20 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
             recovery.safety_backup = applied.safety;
             recovery.warnings.push(format!("an interrupted restore of {timestamp} was finished"));
             recovery.warnings.extend(applied.warnings);
+            reenter_wal(ctx, intent, &mut recovery.warnings);
             Ok(recovery)
         }
         Err(e) if is_backup_gone(&e, &jobs) => undo(ctx, project, lock, intent, timestamp, &reached, &e),
         Err(e) => Err(e),
+    }
+}
+
+/// Databases that a rebuild took out of WAL mode go back into it.
+fn reenter_wal(ctx: &Context, intent: &Intent, warnings: &mut Vec<String>) {
+    for target in intent.targets.iter().filter(|t| matches!(t.method, Method::Rebuild { was_wal: true, .. })) {
+        if let Err(e) = page_writer::enter_wal(&target.job.target, &ctx.patience()) {
+            warnings.push(format!("{} is restored but no longer in WAL mode: {e}", target.job.source));
+        }
     }
 }
 

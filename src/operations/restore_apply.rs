@@ -17,7 +17,7 @@ use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
-use crate::sqlite::connection::side_file;
+use crate::sqlite::connection::{Facts, side_file};
 use crate::store::lock::StoreLock;
 use crate::store::{catalog, space, staging};
 
@@ -72,10 +72,10 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         return Ok(Applied { safety: None, databases: report(&prepared), warnings });
     }
 
-    if wish.write_intent {
-        if let Err(e) = intent(wish, safety, &prepared).write(lock) {
-            return Err(withdraw(lock, safety, e));
-        }
+    if wish.write_intent
+        && let Err(e) = intent(wish, safety, &prepared).write(lock)
+    {
+        return Err(withdraw(lock, safety, e));
     }
     // Too late to stop: from here on it is finished or undone.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
@@ -174,7 +174,9 @@ fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Inte
         method: match &p.ready {
             Ready::Unchanged => Method::Unchanged,
             Ready::Delta { cookie, .. } => Method::Delta { cookie: *cookie },
-            Ready::Rebuild { layout_differed, .. } => Method::Rebuild { layout_differed: *layout_differed },
+            Ready::Rebuild { layout_differed, facts, .. } => {
+                Method::Rebuild { layout_differed: *layout_differed, was_wal: facts.as_ref().is_some_and(Facts::is_wal) }
+            }
             Ready::Put { staged, replaces, .. } => Method::Put { staged: staged.clone(), replaces: *replaces },
         },
     });
