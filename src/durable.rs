@@ -71,6 +71,11 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether `path` is there and is no regular file: a fifo would never end, a symlink could lead anywhere.
+pub fn is_irregular(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|m| !m.is_file())
+}
+
 /// Removes a file; one that is not there is fine.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use super::blocks::{HashingFile, IN_FLIGHT, bad_disk, panicked, read_blocks};
+use super::blocks::{self, HashingFile, IN_FLIGHT, bad_disk, panicked, read_blocks};
 use crate::backup_set::archive::{self, Member};
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::durable;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::{BLOCK, Block};
 use crate::store::staging::Staging;
@@ -106,14 +106,13 @@ fn repeat_archive(staging: &Staging, spoiled: ArchiveRun, metadata: &Metadata, p
 /// Reads a finished archive back: the file's own hash, and every database in it.
 fn verify_archive(path: &Path, sha256: &str, metadata: &Metadata, monitor: &Monitor) -> Result<()> {
     let mut file = File::open(path).context("open", path)?;
-    let (on_disk, _) = checksum::hash_reader(&mut file, |_| Ok::<_, io::Error>(())).context("read back", path)?;
+    let (on_disk, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
     if on_disk != sha256 {
         return Err(bad_disk(path));
     }
     let mut expected: BTreeMap<&str, &str> = metadata.databases().iter().map(|d| (d.file.as_str(), d.sha256.as_str())).collect();
     archive::read(path, |_, _, name, body| {
-        let (hash, _) = checksum::hash_reader(body, |_| monitor.check().map_err(io::Error::other))
-            .map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read back", path)))?;
+        let (hash, _) = blocks::hash(body, path, monitor, |_| ())?;
         match expected.remove(name) {
             Some(wanted) if wanted != hash => Err(bad_disk(path)),
             _ => Ok(()),

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::backup_set::checksum;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
+use crate::progress::Monitor;
 use crate::sqlite::page_stream::{BLOCK, Block};
 
 /// Blocks in flight between the reader and each consumer: memory stays at a few of these, whatever the database.
@@ -73,4 +74,13 @@ pub(super) fn bad_disk(path: &Path) -> Error {
             path.display()
         ),
     )
+}
+
+/// Hash and length of the whole file at `path`, through `reader`. `saw` hears of the bytes; cancellation ends it.
+pub(super) fn hash(reader: &mut dyn Read, path: &Path, monitor: &Monitor, mut saw: impl FnMut(u64)) -> Result<(String, u64)> {
+    let counted = checksum::hash_reader(reader, |n| {
+        saw(n);
+        monitor.check().map_err(io::Error::other)
+    });
+    counted.map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", path)))
 }

@@ -3,23 +3,21 @@
 //! restore.
 
 use std::fs::File;
-use std::io;
 
 use serde_json::Map;
 
 use super::archive_run;
-use super::blocks::bad_disk;
+use super::blocks::{self, bad_disk};
 use super::copier::Copier;
 use super::provenance::Provenance;
 use super::shrinkage;
 use super::sources::{Source, State};
 use super::types::Context;
-use crate::backup_set::checksum;
 use crate::backup_set::metadata::{DatabaseRecord, FORMAT, Integrity, Kind, Metadata};
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::health::{self, Verdict};
@@ -93,12 +91,7 @@ fn verify_copy(
 ) -> Result<()> {
     let path = staging.dir.join(&record.file);
     let mut file = File::open(&path).context("open", &path)?;
-    let saw = |n| {
-        monitor.advance(&record.source, n);
-        monitor.check().map_err(io::Error::other)
-    };
-    let (hash, length) =
-        checksum::hash_reader(&mut file, saw).map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read back", &path)))?;
+    let (hash, length) = blocks::hash(&mut file, &path, monitor, |n| monitor.advance(&record.source, n))?;
     if hash != record.sha256 || length != record.size {
         return Err(bad_disk(&path));
     }

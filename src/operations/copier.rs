@@ -118,9 +118,8 @@ impl Copier<'_> {
                     // A compressor that failed hung up; its error comes out when the archive is finished.
                     let _ = member.send(Arc::clone(&block));
                 }
-                // The same for the writer, whose error is looked at next.
-                let _ = blocks.send(block);
-                Ok(())
+                // A writer that failed hung up too, and its error comes out below; reading on would only hold the locks.
+                blocks.send(block).map_err(|e| Error::new(Code::IoError, "the copy can't be written").caused_by(e.to_string()))
             });
             drop(blocks);
             let written = writer.join().unwrap_or_else(|_| Err(panicked())).context("write", target);
@@ -138,6 +137,7 @@ fn stood_still(state: &State, before: Option<FileState>, after: Option<FileState
     let (Some(before), Some(after)) = (before, after) else { return false };
     match state {
         State::Pages { facts, .. } if facts.is_wal() => before.same_file(&after),
+        // Also for a WAL database that had to be opened as unchanging: SQLite then calls its journal mode `delete`.
         State::Pages { .. } => before == after,
         State::Raw { .. } => before == after && size == before.size,
     }

@@ -5,12 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::blocks;
 use super::types::{Context, FileReport, Inspection};
 use crate::backup_set::archive;
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::{DatabaseRecord, Metadata};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::sqlite::header;
@@ -101,7 +103,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         problem(Code::BackupDamaged, "the metadata names a file that can't belong to a backup".into());
         return Ok(report(problems));
     }
-    if copy.path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+    if durable::is_irregular(&copy.path) {
         problem(Code::BackupDamaged, "is not a regular file".into());
         return Ok(report(problems));
     }
@@ -113,12 +115,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         other => other.context("open", &copy.path)?,
     };
     let expected = known_hashes(copy, &mut problem)?;
-    let saw = |n| {
-        monitor.advance(&copy.file, n);
-        monitor.check().map_err(io::Error::other)
-    };
-    let (hash, size) =
-        checksum::hash_reader(&mut file, saw).map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", &copy.path)))?;
+    let (hash, size) = blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(&copy.file, n))?;
     if let Some(wanted) = copy.record.as_ref().map(|r| r.size).filter(|s| *s != size) {
         problem(Code::BackupDamaged, format!("has {size} bytes instead of {wanted}"));
     }
@@ -155,8 +152,7 @@ pub(super) fn read_sidecar(path: &Path) -> Result<Option<Option<String>>> {
     let mut name = path.as_os_str().to_owned();
     name.push(names::sidecar(""));
     let sidecar = PathBuf::from(name);
-    // A fifo in its place would never end.
-    if sidecar.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+    if durable::is_irregular(&sidecar) {
         return Ok(Some(None));
     }
     match fs::read(&sidecar) {
@@ -213,7 +209,7 @@ fn inspect_archive(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<File
     let path = dir.join(&file);
     let problems = match check_archive(&path, set, monitor) {
         Ok(()) => Vec::new(),
-        Err(e) if matches!(e.code, Code::BackupDamaged | Code::ChecksumMismatch) => vec![(e.code, e.message)],
+        Err(e) if matches!(e.code, Code::BackupDamaged | Code::ChecksumMismatch | Code::UnsupportedFormat) => vec![(e.code, e.message)],
         Err(e) => return Err(e),
     };
     Ok(FileReport { file, source: None, ok: problems.is_empty(), problems })
@@ -222,15 +218,14 @@ fn inspect_archive(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<File
 /// The archive's own checksum, then every member: against the set's metadata, or against the archive's own.
 fn check_archive(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
     let wrong = |code, text: &str| Error::new(code, format!("{}: {text}", path.display()));
-    if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+    if durable::is_irregular(path) {
         return Err(wrong(Code::BackupDamaged, "is not a regular file"));
     }
     match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong(Code::BackupDamaged, "is missing")),
         Err(e) => return Err(Error::io(e, "open", path)),
         Ok(mut file) => {
-            let (hash, _) = checksum::hash_reader(&mut file, |_| monitor.check().map_err(io::Error::other))
-                .map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", path)))?;
+            let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
             match read_sidecar(path)? {
                 Some(Some(wanted)) if wanted == hash => {}
                 Some(_) => return Err(wrong(Code::ChecksumMismatch, "its bytes are not the ones that were written")),

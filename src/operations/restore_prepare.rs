@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::blocks;
 use super::intent::read_header;
 use super::restore_targets::{Hold, Target};
 use super::set_files::Job;
@@ -72,13 +73,7 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, monitor: &Monitor) -> Re
 
 fn hash_file(job: &Job, monitor: &Monitor) -> Result<String> {
     let mut file = File::open(&job.file).context("open", &job.file)?;
-    let saw = |n| {
-        monitor.advance(&job.source, n);
-        monitor.check().map_err(io::Error::other)
-    };
-    let hashed =
-        checksum::hash_reader(&mut file, saw).map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", &job.file)));
-    hashed.map(|(hash, _)| hash)
+    blocks::hash(&mut file, &job.file, monitor, |n| monitor.advance(&job.source, n)).map(|(hash, _)| hash)
 }
 
 fn require_hash(job: &Job, hash: &str) -> Result<()> {

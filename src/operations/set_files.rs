@@ -6,11 +6,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::blocks;
 use super::inspect::{self, Copy};
 use super::sources::SIDE_FILE_OF;
 use super::types::FileReport;
 use crate::backup_set::archive;
-use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
@@ -74,14 +74,11 @@ pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bo
     Ok(files)
 }
 
-/// An archive or copy that is no regular file could block for ever, or lead anywhere.
 fn require_regular(path: &Path) -> Result<()> {
-    match path.symlink_metadata() {
-        Ok(m) if !m.is_file() => {
-            Err(Error::new(Code::BackupDamaged, format!("{} is not a regular file; use another backup", path.display())))
-        }
-        _ => Ok(()),
+    if durable::is_irregular(path) {
+        return Err(Error::new(Code::BackupDamaged, format!("{} is not a regular file; use another backup", path.display())));
     }
+    Ok(())
 }
 
 fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
@@ -133,8 +130,7 @@ fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
         other => other.context("open", path)?,
     };
     let Some(wanted) = inspect::read_sidecar(path)? else { return Ok(()) };
-    let (hash, _) = checksum::hash_reader(&mut file, |_| monitor.check().map_err(io::Error::other))
-        .map_err(|e| monitor.check().err().unwrap_or_else(|| Error::io(e, "read", path)))?;
+    let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
     if wanted == Some(hash) {
         return Ok(());
     }
@@ -177,10 +173,11 @@ fn prepare(
         if verify {
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
-        } else if copy.path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+        } else {
             require_regular(&copy.path)?;
-        } else if !copy.path.is_file() {
-            return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
+            if !copy.path.exists() {
+                return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
+            }
         }
         let job = job(project, copy, verify)?;
         files.suspicions.extend(suspicious_name(copy));

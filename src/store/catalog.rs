@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 
 /// One set, or what is left of it.
@@ -123,8 +124,7 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
 fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<Option<Result<Metadata>>> {
     let name = names::metadata(timestamp);
     let path = dir.join(&name);
-    // A fifo in its place would never end.
-    if path.symlink_metadata().is_ok_and(|m| !m.is_file()) {
+    if durable::is_irregular(&path) {
         return Ok(Some(Err(Error::new(Code::BackupDamaged, format!("{name} is not a regular file")))));
     }
     match fs::read(&path) {
