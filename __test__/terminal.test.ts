@@ -21,7 +21,7 @@ interface Seen {
 }
 
 /** Runs the command on a terminal of 80 columns. Whatever is said that matches `prompt` is answered, once. */
-async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string } = {}): Promise<Seen> {
+async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string; keepOpen?: boolean } = {}): Promise<Seen> {
   const quoted = [process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
   const child = spawn('script', ['-qec', `stty cols 80 rows 40; exec ${quoted}`, '/dev/null'], {
     cwd: p.root,
