@@ -22,6 +22,6 @@ pub fn usage(ctx: &Context) -> Result<Usage> {
     for set in catalog::scan(&dir)? {
         if set.archive_only() { usage.archives_only += 1 } else { usage.backups += 1 }
     }
-    usage.free = space::free(if dir.is_dir() { &dir } else { &project.root })?;
+    usage.free = space::free(&dir)?;
     Ok(usage)
 }
