@@ -32,6 +32,11 @@ impl Timestamp {
         self.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
+    /// Seconds since 1970, as Unix counts.
+    pub fn to_unix(self) -> i64 {
+        TimeZone::UTC.to_timestamp(self.0).map_or(0, |t| t.as_second())
+    }
+
     /// Seconds from `self` to `later`; negative when `later` is earlier.
     pub fn seconds_until(self, later: Timestamp) -> i64 {
         later.0.duration_since(self.0).as_secs()
@@ -81,6 +86,7 @@ mod tests {
             let t = Timestamp::from_instant(Instant::from_second(seconds)?);
             prop_assert_eq!(t.to_string().parse::<Timestamp>()?, t);
             prop_assert_eq!(t.to_string().len(), LEN);
+            prop_assert_eq!(t.to_unix(), seconds);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{compare, create, list, recover, restore, verify};
+use super::{check, compare, create, list, recover, restore, verify};
 use crate::operations::Context;
 use crate::progress::Monitor;
 
@@ -76,6 +76,9 @@ pub(super) enum Verb {
     /// Show how the databases differ from a backup
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::Arguments),
+    /// Say whether backups, databases and what is around them are well: for cron, monitoring and people
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Arguments),
     /// Finish or undo what an interrupted run left; nothing to do is fine
     #[command(after_help = recover::EXAMPLES)]
     Recover,
@@ -89,6 +92,7 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Restore(_) => "restore",
             Verb::Compare(_) => "compare",
+            Verb::Check(_) => "check",
             Verb::Recover => "recover",
         }
     }

@@ -2,10 +2,12 @@
 
 mod args;
 mod bars;
+mod check;
 mod compare;
 mod create;
 mod json;
 mod list;
+mod prometheus;
 mod question;
 mod recover;
 mod restore;
@@ -72,6 +74,7 @@ fn perform(arguments: Arguments, monitor: Monitor) -> Result<Answer> {
         Verb::Verify(a) => verify::run(&ctx, a),
         Verb::Restore(a) => restore::run(&ctx, a),
         Verb::Compare(a) => compare::run(&ctx, &a),
+        Verb::Check(a) => check::run(&ctx, &a),
         Verb::Recover => recover::run(&ctx),
     }
 }

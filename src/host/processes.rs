@@ -110,7 +110,9 @@ pub fn confirm(survey: &mut Survey, databases: &[PathBuf]) {
         let now = platform::uses_of(process.id, databases).unwrap_or_default();
         for then in &mut process.uses {
             let again = now.iter().find(|u| u.database == then.database);
-            let is_still = |s: &Stray| again.is_some_and(|u| u.strays.iter().any(|n| (n.kind, n.descriptor, n.file) == (s.kind, s.descriptor, s.file)));
+            let is_still = |s: &Stray| {
+                again.is_some_and(|u| u.strays.iter().any(|n| (n.kind, n.descriptor, n.file) == (s.kind, s.descriptor, s.file)))
+            };
             then.strays.retain(is_still);
             then.shared_memories = then.shared_memories.min(again.map_or(0, |u| u.shared_memories));
         }
@@ -130,7 +132,7 @@ fn side_file(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(not(target_os = "linux"))]
 mod platform {
-    use super::{PathBuf, Monitor, Result, Survey, Use};
+    use super::{Monitor, PathBuf, Result, Survey, Use};
 
     pub fn survey(_: &[PathBuf], _: &Monitor) -> Result<Option<Survey>> {
         Ok(None)
@@ -458,7 +460,8 @@ mod platform {
 
         #[test]
         fn a_line_of_maps_is_read_whatever_is_in_the_path() {
-            let m = parse_mapping(b"7f0-7f8 r-xp 00002000 fd:01 1835030                    /a b/li\\012b  x.so (deleted)").unwrap_or_else(|| panic!("not read"));
+            let m = parse_mapping(b"7f0-7f8 r-xp 00002000 fd:01 1835030                    /a b/li\\012b  x.so (deleted)")
+                .unwrap_or_else(|| panic!("not read"));
             assert_eq!((m.range.as_str(), m.executable, m.inode, m.nameless), ("7f0-7f8", true, 1_835_030, true));
             assert_eq!(m.path, Path::new("/a b/li\nb  x.so"));
             for other in ["7ffc-7ffd rw-p 00000000 00:00 0          [stack]", "7ffc-7ffd rw-p 00000000 00:00 0 ", ""] {

@@ -28,11 +28,16 @@ pub fn declare_own_process() {
     OWN_PROCESS.store(true, Ordering::SeqCst);
 }
 
+/// Whether [`declare_own_process`] was called.
+pub fn is_own_process() -> bool {
+    OWN_PROCESS.load(Ordering::SeqCst)
+}
+
 /// Installs the shim into our SQLite, once per process, after proving on a temporary file that open-file-description
 /// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened.
 pub fn install() -> Result<()> {
     static INSTALLED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    INSTALLED.get_or_init(|| platform::install(OWN_PROCESS.load(Ordering::SeqCst)).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
+    INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
         Error::new(
             Code::UnsafePlatform,
             format!("live databases can't be opened safely inside this process: {reason}. Run the command `aqe-backup` instead: it is a process of its own"),

@@ -11,19 +11,26 @@ use crate::sqlite::connection::{Live, looks_like_sqlite};
 use crate::sqlite::health::{self, Verdict};
 use crate::store::catalog::SetEntry;
 
+/// What the databases are looked at with.
+pub(super) struct Look<'a> {
+    pub ctx: &'a Context,
+    pub sets: &'a [SetEntry],
+    pub judged: &'a [Judged<'a>],
+    pub hints: &'a Hints,
+}
+
 /// Checks each database in a read transaction. What can't be read is not taken for damaged.
-pub(super) fn report(
-    ctx: &Context,
-    databases: &[Database],
-    sets: &[SetEntry],
-    judged: &[Judged],
-    hints: &Hints,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<()> {
+    let hints = look.hints;
     for database in databases {
-        ctx.monitor.check()?;
-        let good = sets::newest_good(judged, &database.source);
-        match check(ctx, database, sets, good, hints, findings) {
+        look.ctx.monitor.check()?;
+        let good = sets::newest_good(look.judged, &database.source);
+        if is_astray(database, findings) {
+            // SQLite would make a new -wal in the place of the one that is still in use.
+            findings.push(not_checked(database, "a process uses another -wal, -shm or database file than the one here", hints));
+            continue;
+        }
+        match check(look, database, good, findings) {
             Ok(None) => {}
             Ok(Some(damage)) => findings.push(damaged(database, &damage, good, hints)),
             Err(e) if e.code == Code::Abort => return Err(e),
@@ -32,6 +39,11 @@ pub(super) fn report(
         }
     }
     Ok(())
+}
+
+fn is_astray(database: &Database, findings: &Findings) -> bool {
+    let astray = [FindingCode::NamelessDatabase, FindingCode::NamelessWal, FindingCode::ForeignWal];
+    findings.iter().any(|f| f.subject == database.source && astray.contains(&f.code))
 }
 
 fn damaged(database: &Database, why: &str, good: Option<&Judged>, hints: &Hints) -> Finding {
@@ -48,24 +60,17 @@ fn not_checked(database: &Database, why: &str, hints: &Hints) -> Finding {
 }
 
 /// The damage of a database, if it has any.
-fn check(
-    ctx: &Context,
-    database: &Database,
-    sets: &[SetEntry],
-    good: Option<&Judged>,
-    hints: &Hints,
-    findings: &mut Findings,
-) -> Result<Option<String>> {
+fn check(look: &Look, database: &Database, good: Option<&Judged>, findings: &mut Findings) -> Result<Option<String>> {
     if !looks_like_sqlite(&database.path)? {
-        return Ok(create::overwritten(database, sets));
+        return Ok(create::overwritten(database, look.sets));
     }
-    let (live, _) = Live::open_pinned(&database.path, &ctx.patience())?;
+    let (live, _) = Live::open_pinned(&database.path, &look.ctx.patience())?;
     match health::check_live(&live) {
         Verdict::Damaged(why) => return Ok(Some(why)),
-        Verdict::CannotCheck(why) => findings.push(not_checked(database, &why, hints)),
+        Verdict::CannotCheck(why) => findings.push(not_checked(database, &why, look.hints)),
         Verdict::Sound => {}
     }
-    report_losses(database, &live, good, hints, findings)?;
+    report_losses(database, &live, good, look.hints, findings)?;
     Ok(None)
 }
 

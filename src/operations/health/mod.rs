@@ -7,11 +7,12 @@ mod sets;
 mod store;
 pub mod types;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use self::types::{DatabaseHealth, Finding, Health, HealthOptions};
 use super::types::Context;
 use super::{create, sources, usage};
+use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::Result;
 use crate::progress::Phase;
@@ -43,23 +44,27 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
     if ctx.databases.is_none() {
         sets::report_missing(&judged, &project, &hints, &mut findings)?;
     }
+    // Before anything is opened: a database whose side files have gone astray is better left alone.
+    let processes = processes::report(ctx, &found.databases, &mut findings, &mut notes)?;
     if !options.quick {
-        live::report(ctx, &found.databases, &sets, &judged, &hints, &mut findings)?;
+        let look = live::Look { ctx, sets: &sets, judged: &judged, hints: &hints };
+        live::report(&look, &found.databases, &mut findings)?;
     }
     let usage = usage::usage(ctx)?;
     let next_backup = space::with_margin(create::space_needed(&found.databases, true)?);
     store::report(&project, &usage, options.max_size, next_backup, &hints, &mut findings)?;
-    let paths: Vec<PathBuf> = found.databases.iter().map(|d| d.path.clone()).collect();
-    let processes = processes::report(ctx, &found.databases, &paths, &mut findings, &mut notes)?;
     findings.sort_by(|a, b| (a.severity, a.code, &a.subject).cmp(&(b.severity, b.code, &b.subject)));
     ctx.monitor.finish();
     Ok(Health {
+        root: project.root,
+        backup_dir: project.backup_dir,
         checked_at: now,
         findings,
         databases,
         backups: usage.backups,
+        kinds: Kind::ALL.map(|k| (k, count(sets.iter().filter(|s| !s.archive_only() && s.kind() == k)))),
         archives_only: usage.archives_only,
-        damaged: u32::try_from(judged.iter().filter(|s| s.is_damaged()).count()).unwrap_or(u32::MAX),
+        damaged: count(judged.iter().filter(|s| s.is_damaged())),
         databases_size: usage.databases_size,
         archives_size: usage.archives_size,
         total_size: usage.total_size,
@@ -69,6 +74,10 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
         processes,
         notes,
     })
+}
+
+fn count<T>(of: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(of.count()).unwrap_or(u32::MAX)
 }
 
 /// Commands that work from any folder.

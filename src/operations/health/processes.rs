@@ -30,19 +30,23 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 pub(super) fn report(
     ctx: &Context,
     databases: &[Database],
-    paths: &[PathBuf],
     findings: &mut Findings,
     notes: &mut Vec<String>,
 ) -> Result<Option<ProcessCount>> {
+    let paths: Vec<PathBuf> = databases.iter().map(|d| d.path.clone()).collect();
     posix_locks::close_nameless();
-    let Some(mut survey) = processes::survey(paths, &ctx.monitor)? else {
+    let Some(mut survey) = processes::survey(&paths, &ctx.monitor)? else {
         notes.push("which other processes have the databases open was not looked at: this system does not tell".to_owned());
         return Ok(None);
     };
     if survey.is_odd() {
         std::thread::sleep(SECOND_LOOK);
         posix_locks::close_nameless();
-        processes::confirm(&mut survey, paths);
+        processes::confirm(&mut survey, &paths);
+    }
+    if posix_locks::is_own_process() {
+        // A command of ours uses nothing: it looks.
+        survey.processes.retain(|p| p.id != std::process::id());
     }
     let mut old = BTreeMap::new();
     for process in &survey.processes {
@@ -117,7 +121,9 @@ fn astray(p: &Process, kind: StrayKind, strays: &[&Stray], database: &Database) 
         StrayKind::ForeignSideFile => Finding::new(
             FindingCode::ForeignWal,
             source,
-            format!("{who} uses {files}, which is not the file of that name beside {source}: its commits and those of others destroy each other"),
+            format!(
+                "{who} uses {files}, which is not the file of that name beside {source}: its commits and those of others destroy each other"
+            ),
             format!(
                 "{restart}, and let every process reach the database by the same name in the same folder (mount the folder into a container, not the file; no hard links)"
             ),
@@ -128,7 +134,8 @@ fn astray(p: &Process, kind: StrayKind, strays: &[&Stray], database: &Database) 
 fn two_libraries(p: &Process, u: &Use, database: &Database) -> Option<Finding> {
     let source = &database.source;
     let others: Vec<&Library> = p.libraries.iter().filter(|l| !l.build.guarded).collect();
-    let names = |all: &[&Library]| all.iter().map(|l| format!("{} ({})", l.path.display(), l.build.name())).collect::<Vec<_>>().join(" and ");
+    let names =
+        |all: &[&Library]| all.iter().map(|l| format!("{} ({})", l.path.display(), l.build.name())).collect::<Vec<_>>().join(" and ");
     let remedy = || format!("let process {} use one of them for it; `ls -l /proc/{}/fd` shows who has what open", p.id, p.id);
     let unread = p.unread_libraries as usize;
     if u.shared_memories > 1 && !is_guarded(p) && others.len() + unread > 1 {
@@ -186,6 +193,7 @@ fn old_sqlite(library: &Path, build: &str, users: &[String]) -> Finding {
         "node" => "a newer Node".to_owned(),
         _ => format!("a newer {file}"),
     };
-    let remedy = format!("update to SQLite 3.51.3 or later (3.50.7 and 3.44.6 have the correction too) with {update}, and restart what uses it");
+    let remedy =
+        format!("update to SQLite 3.51.3 or later (3.50.7 and 3.44.6 have the correction too) with {update}, and restart what uses it");
     Finding::new(FindingCode::OldSqlite, path, message, remedy)
 }

@@ -198,12 +198,11 @@ fn report_shrunk(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
 pub(super) fn report_age(databases: &[DatabaseHealth], max: Duration, now: Timestamp, hints: &Hints, findings: &mut Findings) {
     for d in databases {
         let remedy = || format!("make one with {}", hints.command("create"));
-        let Some(newest) = d.newest_backup else {
+        let (Some(newest), Some(age)) = (d.newest_backup, d.age(now)) else {
             let message = format!("{} has no verified, undamaged backup", d.source);
             findings.push(Finding::new(FindingCode::NoVerifiedBackup, &d.source, message, remedy()));
             continue;
         };
-        let age = u64::try_from(newest.seconds_until(now)).unwrap_or(0);
         if age > max.as_secs() {
             let hours = |seconds: u64| format!("{:.1} hours", seconds as f64 / 3600.0);
             let message = format!(
@@ -227,7 +226,8 @@ pub(super) fn report_missing(judged: &[Judged], project: &Project, hints: &Hints
         let Ok(path) = project.locate(&record.source) else { continue };
         if !path.exists() {
             let message = format!("{} is gone, and backup {t}, the newest, has it", record.source);
-            let remedy = format!("if that was not meant, put all databases of that backup back with {}", hints.command(&format!("restore {t}")));
+            let remedy =
+                format!("if that was not meant, put all databases of that backup back with {}", hints.command(&format!("restore {t}")));
             findings.push(Finding::new(FindingCode::DatabaseMissing, &record.source, message, remedy));
         }
     }

@@ -34,7 +34,12 @@ pub(super) fn report(
     let Some(found) = lock::while_idle(&project.backup_dir, || remains(&project.backup_dir))? else { return Ok(()) };
     if found.restore {
         let message = format!("a restore was interrupted ({}): databases may be half restored", names::INTENT);
-        findings.push(Finding::new(FindingCode::RestorePending, &dir, message, format!("finish or undo it with {}", hints.command("recover"))));
+        findings.push(Finding::new(
+            FindingCode::RestorePending,
+            &dir,
+            message,
+            format!("finish or undo it with {}", hints.command("recover")),
+        ));
     }
     if !found.leftovers.is_empty() {
         let message = format!("an interrupted run left {} in {dir}", found.leftovers.join(", "));

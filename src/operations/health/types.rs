@@ -1,7 +1,9 @@
 //! What a check of health takes and gives.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
 
 /// Options of the check.
@@ -124,7 +126,43 @@ impl FindingCode {
         }
     }
 
-    /// How bad it is. Only a marked copy of a damaged database is one or the other: critical while it is the newest.
+    /// All of them.
+    pub const ALL: [FindingCode; 23] = [
+        FindingCode::SourceDamaged,
+        FindingCode::BackupDamaged,
+        FindingCode::SourceWasDamaged,
+        FindingCode::RestorePending,
+        FindingCode::NamelessDatabase,
+        FindingCode::NamelessWal,
+        FindingCode::ForeignWal,
+        FindingCode::TwoSqliteLibraries,
+        FindingCode::NoVerifiedBackup,
+        FindingCode::BackupTooOld,
+        FindingCode::NoSpace,
+        FindingCode::StorageFull,
+        FindingCode::StorageNearlyFull,
+        FindingCode::DatabaseMissing,
+        FindingCode::RowsLost,
+        FindingCode::BackupShrunk,
+        FindingCode::DatabaseNotChecked,
+        FindingCode::BackupNotChecked,
+        FindingCode::BackupWithoutChecksum,
+        FindingCode::BackupInFuture,
+        FindingCode::Leftovers,
+        FindingCode::SqliteLoadedTwice,
+        FindingCode::OldSqlite,
+    ];
+
+    /// How bad it can be: only a marked copy of a damaged database is one or the other.
+    pub const fn severities(self) -> &'static [Severity] {
+        match (self, self.severity()) {
+            (FindingCode::SourceWasDamaged, _) => &Severity::ALL,
+            (_, Severity::Critical) => &[Severity::Critical],
+            (_, Severity::Warning) => &[Severity::Warning],
+        }
+    }
+
+    /// How bad it is. A marked copy of a damaged database is so while it is the newest.
     const fn severity(self) -> Severity {
         match self {
             FindingCode::SourceDamaged
@@ -200,6 +238,13 @@ pub struct DatabaseHealth {
     pub newest_backup: Option<Timestamp>,
 }
 
+impl DatabaseHealth {
+    /// Seconds from its newest good backup to `now`.
+    pub fn age(&self, now: Timestamp) -> Option<u64> {
+        self.newest_backup.map(|t| u64::try_from(t.seconds_until(now)).unwrap_or(0))
+    }
+}
+
 /// The processes that were looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessCount {
@@ -214,6 +259,10 @@ pub struct ProcessCount {
 /// How the project and its backups are.
 #[derive(Debug, Clone)]
 pub struct Health {
+    /// The project.
+    pub root: PathBuf,
+    /// Its backups folder.
+    pub backup_dir: PathBuf,
     /// When it was so.
     pub checked_at: Timestamp,
     /// Worst first.
@@ -222,11 +271,13 @@ pub struct Health {
     pub databases: Vec<DatabaseHealth>,
     /// Sets, archive-only ones not counted.
     pub backups: u32,
+    /// The same by kind.
+    pub kinds: [(Kind, u32); 3],
     /// Sets of which only the archive is left.
     pub archives_only: u32,
     /// Sets that are damaged, marked copies of damaged databases included.
     pub damaged: u32,
-    /// Bytes of database copies, archives, and all in the backups folder.
+    /// Bytes of database copies in the backups folder.
     pub databases_size: u64,
     /// Bytes of archives.
     pub archives_size: u64,
