@@ -69,12 +69,17 @@ fn by_record(set: &SetEntry, future: bool) -> Judged<'_> {
     let mut judged = empty(set, future);
     if let Some(Err(e)) = &set.metadata {
         note(&mut judged, e.code, e.message.clone());
-    } else if !set.complete() {
-        judged.damage.push("a file of it is missing or has another size".to_owned());
-    }
-    if let Some(m) = set.metadata().filter(|m| m.verified == Some(true)) {
-        let intact = |d: &&DatabaseRecord| set.files.get(&d.file) == Some(&d.size) && set.sidecars.contains(&d.file) && !d.is_damaged();
-        judged.good = m.databases().iter().filter(intact).map(|d| d.source.clone()).collect();
+    } else if let Some(m) = set.metadata() {
+        let whole = |d: &DatabaseRecord| set.files.get(&d.file) == Some(&d.size);
+        let sealed = |d: &DatabaseRecord| set.sidecars.contains(&d.file);
+        let (databases, gone) = (m.databases(), m.compressed && set.archive.is_none());
+        judged.damage.extend(databases.iter().filter(|d| !whole(d)).map(|d| format!("{} is missing or has another size", d.file)));
+        judged.damage.extend(gone.then(|| "its archive is missing".to_owned()));
+        judged.no_checksum = databases.iter().any(|d| whole(d) && !sealed(d));
+        if m.verified == Some(true) {
+            let good = databases.iter().filter(|d| whole(d) && sealed(d) && !d.is_damaged());
+            judged.good = good.map(|d| d.source.clone()).collect();
+        }
     }
     judged
 }
