@@ -191,7 +191,8 @@ fn report_future(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
 }
 
 fn report_shrunk(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
-    let Some(newest) = judged.iter().rev().find(|s| s.counts()) else { return };
+    // What could not be read of a damaged database was not counted either: that it is damaged says enough.
+    let Some(newest) = judged.iter().rev().find(|s| s.counts()).filter(|s| !s.is_damaged()) else { return };
     let Some(since) = newest.set.metadata().and_then(|m| m.shrunk_since.clone()) else { return };
     let t = newest.set.timestamp.to_string();
     let message = format!("in backup {t}, the newest, a table has lost most of the rows that it had in backup {since}");
