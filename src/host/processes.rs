@@ -5,7 +5,7 @@
 //! mount namespace has other paths for the same file. Nothing that could be a database is opened: closing it would drop
 //! the locks of whoever has it open in this process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::sqlite_build::Build;
 use crate::error::Result;
@@ -126,10 +126,6 @@ impl Survey {
     }
 }
 
-fn side_file(path: &Path, suffix: &str) -> PathBuf {
-    crate::sqlite::connection::side_file(path, suffix)
-}
-
 #[cfg(not(target_os = "linux"))]
 mod platform {
     use super::{Monitor, PathBuf, Result, Survey, Use};
@@ -153,10 +149,11 @@ mod platform {
     use std::os::unix::fs::MetadataExt;
     use std::path::{Path, PathBuf};
 
-    use super::{FileId, Library, Process, Stray, StrayKind, Survey, Use, side_file};
+    use super::{FileId, Library, Process, Stray, StrayKind, Survey, Use};
     use crate::error::Result;
     use crate::host::sqlite_build::{self, Build};
     use crate::progress::Monitor;
+    use crate::sqlite::connection::side_file;
 
     /// What the kernel adds to the name of a file that has none any more.
     const DELETED: &[u8] = b" (deleted)";
