@@ -1,19 +1,28 @@
 //! FACE: what a terminal sees. `run` parses, calls one verb, renders for people or programs, and gives the exit code.
 
 mod args;
+mod bars;
+mod compare;
+mod create;
 mod json;
+mod list;
 mod question;
-mod render;
-mod verbs;
+mod recover;
+mod restore;
+mod style;
+mod table;
+mod text;
+mod units;
+mod verify;
 
 use std::io::Write;
 
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use serde_json::Value;
 
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
-use args::Arguments;
+use args::{Arguments, Verb};
 
 /// What a verb has to say.
 struct Answer {
@@ -32,29 +41,54 @@ const USAGE: i32 = 2;
 pub fn run(arguments: Vec<String>, monitor: Monitor) -> i32 {
     // This process is ours alone, so ordinary locks would do where the better ones don't exist.
     crate::sqlite::posix_locks::declare_own_process();
+    style::decide();
     let wants_json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
-    match Arguments::try_parse_from(std::iter::once("aqe-backup".to_owned()).chain(arguments)) {
+    match parse(arguments) {
         Ok(parsed) => {
             let command = parsed.verb.name();
             let json = parsed.json;
-            match verbs::perform(parsed, monitor) {
+            match perform(parsed, monitor) {
                 Ok(answer) if json => print(&json::document(command, answer.exit == 0, answer.document), answer.exit),
                 Ok(answer) => print(&answer.text, answer.exit),
                 Err(e) => fail(command, &e, json),
             }
         }
         Err(e) if e.use_stderr() => usage(&e, wants_json),
-        Err(e) => print(&e.render().to_string(), 0),
+        Err(e) => print(&rendered(&e, console::colors_enabled()), 0),
     }
+}
+
+fn parse(arguments: Vec<String>) -> Result<Arguments, clap::Error> {
+    // Colours are ours to decide: `rendered` takes them out again.
+    let command = Arguments::command().color(ColorChoice::Always);
+    Arguments::from_arg_matches(&command.try_get_matches_from(std::iter::once("aqe-backup".to_owned()).chain(arguments))?)
+}
+
+fn perform(arguments: Arguments, monitor: Monitor) -> Result<Answer> {
+    let ctx = arguments.place.context(monitor);
+    match arguments.verb {
+        Verb::Create(a) => create::run(&ctx, a),
+        Verb::List(a) => list::run(&ctx, &a),
+        Verb::Verify(a) => verify::run(&ctx, a),
+        Verb::Restore(a) => restore::run(&ctx, a),
+        Verb::Compare(a) => compare::run(&ctx, &a),
+        Verb::Recover => recover::run(&ctx),
+    }
+}
+
+/// What clap has to say: help, or what is wrong with the arguments.
+fn rendered(e: &clap::Error, colour: bool) -> String {
+    let text = e.render();
+    if colour { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn usage(e: &clap::Error, json: bool) -> i32 {
     if json {
-        let text = e.render().to_string();
+        let text = rendered(e, false);
         let error = Error::new(Code::InvalidArgValue, text.trim().strip_prefix("error: ").unwrap_or(text.trim()));
         return print(&json::failure("", &error), USAGE);
     }
-    complain(&e.render().to_string());
+    complain(&rendered(e, console::colors_enabled_stderr()));
     USAGE
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use super::render::bytes;
+use super::units::bytes;
 use crate::error::{Code, Error, Result};
 use crate::operations::BackupInfo;
 
