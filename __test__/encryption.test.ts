@@ -1,11 +1,11 @@
 // An archive leaves and comes back: encrypted with gpg, unpacked with tar, checked with sha256sum. No tool of ours in between.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { cleanEnv, contents, exec, hasTool, makeDatabase, project, readMetadata, tempFolder, tree, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { contents, exec, hasTool, makeDatabase, project, readMetadata, tempFolder, tree, withDatabase, type Context, type Project } from './helpers/project';
+import { withKey } from './helpers/gpg';
 
 const sources = ['agentdb.db', '.agentic-qe/qe-learning.db'];
 
@@ -22,26 +22,13 @@ function damage(p: Project): void {
   for (const source of sources) withDatabase(p.at(source), (db) => db.exec('DELETE FROM episodes'));
 }
 
-/** gpg with a throw-away key for admin@example.com. Its folder is short, because an agent's socket lies in it and such paths may have some 100 bytes. */
-async function gpg(t: Context): Promise<(...args: string[]) => Promise<Run>> {
-  const home = fs.mkdtempSync(path.join(os.tmpdir(), 'aqe-gpg-'));
-  const env = cleanEnv({ GNUPGHOME: home });
-  t.after(async () => {
-    await exec('gpgconf', ['--kill', 'all'], { env });
-    fs.rmSync(home, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
-  });
-  const key = await exec('gpg', ['--batch', '--passphrase', '', '--quick-generate-key', 'admin@example.com', 'default', 'default', 'never'], { env });
-  assert.equal(key.status, 0, key.stderr);
-  return (...args) => exec('gpg', args, { env });
-}
-
 test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the data is back', { timeout: 120_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, archive, then } = await withArchive(t);
-  const run = await gpg(t);
+  const env = await withKey(t);
   const away = path.join(tempFolder(t, 'away'), path.basename(archive));
   fs.copyFileSync(archive, away);
-  assert.equal((await run('--encrypt', '--recipient', 'admin@example.com', away)).status, 0);
+  assert.equal((await exec('gpg', ['--encrypt', '--recipient', 'admin@example.com', away], { env })).status, 0);
   const secret = fs.readFileSync(`${away}.gpg`);
   assert.ok(!secret.includes('SQLite format 3') && !secret.subarray(0, 2).equals(Buffer.from([0x1f, 0x8b])), 'that is not encrypted');
   fs.rmSync(away);
@@ -51,7 +38,7 @@ test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the
   const encrypted = await p.json('restore', '--archive', `${away}.gpg`, '--force');
   assert.equal(encrypted.document.ok, false, 'restored from what it can’t read');
 
-  assert.equal((await run('--output', away, '--decrypt', `${away}.gpg`)).status, 0);
+  assert.equal((await exec('gpg', ['--output', away, '--decrypt', `${away}.gpg`], { env })).status, 0);
   const restored = await p.json('restore', '--archive', away, '--force');
   assert.deepEqual([restored.status, restored.document.ok], [0, true], JSON.stringify(restored.document));
   assert.deepEqual(state(p), then);
@@ -60,14 +47,14 @@ test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the
 test('decrypting into the backups folder makes the set listed and restorable again', { timeout: 120_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, timestamp, archive, then } = await withArchive(t);
-  const run = await gpg(t);
-  assert.equal((await run('--encrypt', '--recipient', 'admin@example.com', archive)).status, 0);
+  const env = await withKey(t);
+  assert.equal((await exec('gpg', ['--encrypt', '--recipient', 'admin@example.com', archive], { env })).status, 0);
   const kept = path.join(tempFolder(t), 'kept.gpg');
   fs.renameSync(`${archive}.gpg`, kept);
   for (const name of fs.readdirSync(p.backups)) if (name.includes(timestamp)) fs.rmSync(path.join(p.backups, name));
   damage(p);
   // The shell's redirection, as in the strategy: the file gets the shell's mode, and no checksum file.
-  const decrypted = await exec('sh', ['-c', 'umask 022 && gpg --decrypt "$1" > "$2"', 'sh', kept, archive], { env: cleanEnv({ GNUPGHOME: await homeOf(run) }) });
+  const decrypted = await exec('sh', ['-c', 'umask 022 && gpg --decrypt "$1" > "$2"', 'sh', kept, archive], { env });
   assert.equal(decrypted.status, 0, decrypted.stderr);
   assert.deepEqual((await backup.listBackups({ root: p.root, archives: true })).map((b) => [b.timestamp, b.archiveOnly]), [[timestamp, true]]);
   const restored = await p.json('restore', timestamp, '--force');
@@ -75,17 +62,11 @@ test('decrypting into the backups folder makes the set listed and restorable aga
   assert.deepEqual(state(p), then);
 });
 
-async function homeOf(run: (...args: string[]) => Promise<Run>): Promise<string> {
-  const home = /^Home: (.*)$/m.exec((await run('--version')).stdout)?.[1];
-  assert.ok(home);
-  return home;
-}
-
 test('an encrypted archive beside a set takes nothing from it: it verifies, and is cleaned up by the rules for sets only', { timeout: 120_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, timestamp, archive } = await withArchive(t);
-  const run = await gpg(t);
-  assert.equal((await run('--encrypt', '--recipient', 'admin@example.com', archive)).status, 0);
+  const env = await withKey(t);
+  assert.equal((await exec('gpg', ['--encrypt', '--recipient', 'admin@example.com', archive], { env })).status, 0);
   assert.equal(await backup.verifyBackup(timestamp, { root: p.root }), true);
   for (let i = 0; i < 2; i++) assert.ok((await backup.createBackup({ root: p.root, keepLast: 1 })).success);
   assert.ok(fs.existsSync(`${archive}.gpg`), 'what somebody encrypted was removed');
