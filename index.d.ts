@@ -554,6 +554,10 @@ export interface StorageUsage {
   backups: number
   /** Sets of which only the archive is left. */
   archivesOnly: number
+  /** What the sets of each kind use, copies and archives. Those of which only the archive is left are not in it. */
+  byKind: Array<UsageOfKind>
+  /** What the sets of each day (UTC) use, oldest first, those of which only the archive is left included. */
+  byDay: Array<UsageOfDay>
   /** Free bytes on that file system. */
   free: number
 }
@@ -566,6 +570,26 @@ export interface TableComparison {
   backupRows: number | null
   /** Rows now; `null` if there is no such table, or it can't be counted. */
   liveRows: number | null
+}
+
+/** Sets of one day. */
+export interface UsageOfDay {
+  /** `YYYY-MM-DD`, UTC. */
+  day: string
+  /** Sets. */
+  backups: number
+  /** Bytes. */
+  bytes: number
+}
+
+/** Sets of one kind. */
+export interface UsageOfKind {
+  /** `automated`, `manual` or `safety`. */
+  kind: BackupKind
+  /** Sets. */
+  backups: number
+  /** Bytes. */
+  bytes: number
 }
 
 /**

@@ -334,7 +334,7 @@ test('the messages of a failure name the thing and the way out', async (t) => {
   const p = withData(t);
   const missing = await p.run('restore', '20010101-000000', '--force');
   assert.match(missing.stderr, /20010101-000000/);
-  assert.match(missing.stderr, /list/);
+  assert.match(missing.stderr, /list|create/);
   const malformed = await p.run('restore', 'yesterday', '--force');
   assert.match(malformed.stderr, /yesterday/);
   assert.match(malformed.stderr, /20250116-120000|YYYYMMDD-HHMMSS/);

@@ -118,7 +118,6 @@ const spoilings: [string, (p: Project, ts: string, file: string) => void, RegExp
   ['metadata that is not JSON', (p, ts) => fs.writeFileSync(metadataPath(p.backups, ts), '[oops'), /backup-metadata/],
   ['a flipped byte in the archive', (p, ts) => flip(path.join(p.backups, `databases-backup-${ts}.tar.gz`), 2000), /databases-backup/],
   ['an archive cut short', (p, ts) => fs.truncateSync(path.join(p.backups, `databases-backup-${ts}.tar.gz`), 2000), /databases-backup/],
-  ['an archive that is gone though the metadata promises it', (p, ts) => fs.rmSync(path.join(p.backups, `databases-backup-${ts}.tar.gz`)), /databases-backup/],
 ];
 for (const [what, spoil, names] of spoilings) {
   test(`verify finds ${what}, and inspect names the file with a code and a reason`, async (t) => {

@@ -2,10 +2,16 @@
 // The command: hands its arguments to the addon, and Ctrl-C as an abort, so that what was begun is cleaned up.
 'use strict'
 
-const { runCli } = require('../index.js')
+const { noteSignal, runCli } = require('../index.js')
 
 const controller = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => controller.abort())
+for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
+  process.on(name, () => {
+    // A second signal is from somebody who can't wait; what is left behind then is swept by the next run.
+    if (!noteSignal(number)) process.exit(130)
+    controller.abort()
+  })
+}
 
 runCli(process.argv.slice(2), controller.signal).then(
   (code) => {

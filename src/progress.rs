@@ -76,6 +76,12 @@ impl Monitor {
         Monitor { listener: Some(Arc::new(listener)), ..Monitor::default() }
     }
 
+    /// The same monitor, reporting to `listener` instead.
+    #[must_use]
+    pub fn reporting_to(self, listener: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Monitor { listener: Some(Arc::new(listener)), ..self }
+    }
+
     /// Asks the operation to stop at its next safe point.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);

@@ -1,6 +1,7 @@
 //! `backup-metadata.TS.json`: the commit record of a set, and what it says.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -191,6 +192,13 @@ impl Metadata {
             )
             .caused_by(e)
         })
+    }
+
+    /// Reads and parses a member of an archive. What can't be read, the archive's reader reports.
+    pub fn read(body: &mut dyn Read, name: &str) -> Result<Self> {
+        let mut bytes = Vec::new();
+        body.read_to_end(&mut bytes).map_err(|e| Error::new(Code::BackupDamaged, format!("{name} can't be read: {e}")).caused_by(e))?;
+        Self::parse(&bytes, name)
     }
 
     /// Pretty JSON with a final newline.

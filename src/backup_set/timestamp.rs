@@ -32,6 +32,11 @@ impl Timestamp {
         self.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
+    /// The day in UTC: `2025-01-16`.
+    pub fn day(self) -> String {
+        self.0.strftime("%Y-%m-%d").to_string()
+    }
+
     /// Seconds from `self` to `later`; negative when `later` is earlier.
     pub fn seconds_until(self, later: Timestamp) -> i64 {
         later.0.duration_since(self.0).as_secs()

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{compare, create, list, recover, restore, verify};
+use super::{clean, compare, completions, create, delete, exec, info, list, recover, restore, size, verify};
 use crate::operations::Context;
 use crate::progress::Monitor;
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 4 damage found, 5 restore failed and was rolled back,
-6 restore failed and was not rolled back, 10 no such backup or database, 11 busy or locked,
-13 no space, 130 cancelled.";
+const EXIT_CODES: &str = "Exit codes:
+   0  ok                        6  restore failed, not rolled back: run `recover`
+   1  failed                   10  no such backup or database
+   2  usage                    11  busy or locked
+   4  damage found             13  no space
+   5  restore rolled back     130  cancelled
+
+`aqe-backup VERB --help` has examples.";
 
 /// Verified backups of live SQLite databases, and their restore.
 #[derive(Debug, Parser)]
@@ -70,15 +75,33 @@ pub(super) enum Verb {
     /// Check one backup, or all: checksums, metadata, structure, archive
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::Arguments),
-    /// Put a backup back, under running programs; the state before is saved first
+    /// Put a backup back, also under running programs
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Arguments),
     /// Show how the databases differ from a backup
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::Arguments),
-    /// Finish or undo what an interrupted run left; nothing to do is fine
+    /// Show all that a backup says of itself
+    #[command(after_help = info::EXAMPLES)]
+    Info(info::Arguments),
+    /// Show what the backups use, by kind and by day
+    #[command(after_help = size::EXAMPLES)]
+    Size,
+    /// Remove old backups, by number or by age
+    #[command(after_help = clean::EXAMPLES)]
+    Clean(clean::Arguments),
+    /// Remove one backup for good
+    #[command(after_help = delete::EXAMPLES)]
+    Delete(delete::Arguments),
+    /// Run a command; put the databases back if it fails
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(exec::Arguments),
+    /// Finish or undo what an interrupted run left
     #[command(after_help = recover::EXAMPLES)]
     Recover,
+    /// Print a completion script for a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Arguments),
 }
 
 impl Verb {
@@ -89,6 +112,12 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Restore(_) => "restore",
             Verb::Compare(_) => "compare",
+            Verb::Info(_) => "info",
+            Verb::Size => "size",
+            Verb::Clean(_) => "clean",
+            Verb::Delete(_) => "delete",
+            Verb::Exec(_) => "exec",
+            Verb::Completions(_) => "completions",
             Verb::Recover => "recover",
         }
     }

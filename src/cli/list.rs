@@ -46,7 +46,7 @@ fn text(backups: &[BackupInfo]) -> String {
 
 fn table(sets: &[&BackupInfo]) -> Table {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP", ">AGE", "KIND", "STATE", ">SIZE", ">DATABASES", "ARCHIVE", "NOTE"]);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "STATE", ">SIZE", ">DATABASES", "ARCHIVE", "NOTE"]);
     for b in sets {
         table.row(vec![
             b.timestamp.to_string(),
@@ -64,7 +64,7 @@ fn table(sets: &[&BackupInfo]) -> Table {
 
 fn archive_table(archives: &[&BackupInfo]) -> Table {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP", ">AGE", ">SIZE"]).indented(2);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", ">SIZE"]).indented(2);
     for b in archives {
         table.row(vec![b.timestamp.to_string(), age(b.timestamp, now), bytes(b.size)]);
     }

@@ -2,13 +2,22 @@
 
 mod args;
 mod bars;
+mod clean;
 mod compare;
+mod completions;
 mod create;
+mod delete;
+mod exec;
+mod info;
 mod json;
 mod list;
+mod preview;
+mod progress;
 mod question;
 mod recover;
 mod restore;
+pub mod signals;
+mod size;
 mod style;
 mod table;
 mod text;
@@ -65,14 +74,20 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, clap::Error> {
 }
 
 fn perform(arguments: Arguments, monitor: Monitor) -> Result<Answer> {
-    let ctx = arguments.place.context(monitor);
+    let ctx = arguments.place.context(progress::shown(monitor));
     match arguments.verb {
         Verb::Create(a) => create::run(&ctx, a),
         Verb::List(a) => list::run(&ctx, &a),
         Verb::Verify(a) => verify::run(&ctx, a),
         Verb::Restore(a) => restore::run(&ctx, a),
         Verb::Compare(a) => compare::run(&ctx, &a),
+        Verb::Info(a) => info::run(&ctx, &a),
+        Verb::Size => size::run(&ctx),
+        Verb::Clean(a) => clean::run(&ctx, &a),
+        Verb::Delete(a) => delete::run(&ctx, &a),
+        Verb::Exec(a) => exec::run(&ctx, &a, arguments.json),
         Verb::Recover => recover::run(&ctx),
+        Verb::Completions(a) => Ok(completions::run(&a, Arguments::command())),
     }
 }
 

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::table::Table;
 use super::text::{self, line};
 use super::units::count;
-use super::{Answer, json, question, style};
+use super::{Answer, json, preview, question, style};
 use crate::error::{Code, Error, Result};
-use crate::operations::{self, Action, Context, RestoreOptions, RestoreOutcome};
+use crate::operations::{self, Action, Context, RestoreOptions, RestoreOutcome, RestorePreview};
 use crate::project::Project;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -47,9 +47,9 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
     let project = Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?;
     let what = a.archive.as_ref().map_or_else(|| format!("backup {}", a.timestamp.as_deref().unwrap_or("")), |f| f.display().to_string());
     if !a.force {
-        let backups = operations::list(ctx, true)?;
-        let backup = backups.iter().find(|b| Some(b.timestamp.to_string()) == a.timestamp);
-        if !question::confirm(&what, backup, &project.root)? {
+        question::require_terminal("restore")?;
+        let question = format!("The databases as they are now are saved first.\nRestore {what}?");
+        if !question::ask("restore", &preview::text(&look(ctx, &a)?), &question)? {
             return Err(Error::new(Code::Abort, "Not restored; nothing was changed"));
         }
     }
@@ -59,6 +59,13 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
     };
     let document = document(&outcome, json::milliseconds(started));
     Ok(Answer { document, text: text(&outcome, &flags(ctx, &project)), exit: 0 })
+}
+
+fn look(ctx: &Context, a: &Arguments) -> Result<RestorePreview> {
+    match (&a.archive, &a.timestamp) {
+        (Some(file), _) => operations::preview_archive(ctx, file),
+        (None, timestamp) => operations::preview(ctx, timestamp.as_deref().unwrap_or("")),
+    }
 }
 
 /// The flags with which the same project is found from any folder.

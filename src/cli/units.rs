@@ -42,6 +42,15 @@ pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// The same in a sentence.
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
+    match age(then, now).as_str() {
+        "now" => "just now".to_owned(),
+        "in future" => "in the future: the clock was or is wrong".to_owned(),
+        age => format!("{age} ago"),
+    }
+}
+
 /// Now, to the second.
 pub(super) fn now() -> Timestamp {
     Timestamp::from_instant(jiff::Timestamp::now())

@@ -124,3 +124,9 @@ pub fn run_cli<'env>(env: &'env Env, args: Unknown<'env>, signal: Unknown<'env>)
     };
     start(env, call, |context| Ok(crate::cli::run(args, context.monitor.clone())), |_, finished| Ok(finished.result?))
 }
+
+/// For `bin`: the command was sent `signal` (its number). False if the process should end at once.
+#[napi(skip_typescript)]
+pub fn note_signal(signal: i32) -> bool {
+    crate::cli::signals::note(signal)
+}

@@ -9,6 +9,7 @@ use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResul
 use super::runtime::start;
 use crate::error::Error;
 use crate::operations::{self as op, Context, CreateOptions};
+use crate::store::retention::Rule;
 
 /// What every exported function returns.
 pub type Answer<'env, T> = napi::Result<PromiseRaw<'env, T>>;
@@ -143,7 +144,8 @@ impl Base {
             Ok((call, keep)) => (Ok(call), keep),
             Err(failure) => (Err(failure), 0),
         };
-        start(env, call, move |context| op::clean(context, keep), |_, finished| Ok(finished.result?))
+        let options = op::CleanOptions { rule: Rule::Newest(keep), dry_run: false };
+        start(env, call, move |context| op::clean(context, &options), |_, finished| Ok(finished.result?.removed))
     }
 
     /// storageUsage

@@ -1,38 +1,143 @@
-//! clean: removes old sets by the plan of `store::retention`.
+//! clean and delete: remove old sets by the plan of `store::retention`, or one set by name.
 
+use std::path::Path;
+
+use super::inspect;
 use super::session;
-use super::types::Context;
+use super::types::{CleanDecision, CleanOptions, CleanOutcome, Context, DeleteOutcome};
+use crate::backup_set::archive;
+use crate::backup_set::metadata::{Kind, Metadata};
+use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::Result;
-use crate::store::catalog;
+use crate::error::{Code, Error, Result};
+use crate::progress::Monitor;
+use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
-use crate::store::retention::{self, Fate, SetFacts};
+use crate::store::retention::{self, Fate, Rule, SetFacts};
 use crate::store::staging;
 
-/// Keeps the newest `keep_last` sets of each kind and removes older ones (see [`retention::keep_newest`]). Returns how
-/// many sets are gone from the list; that is durable. A missing backups folder has nothing to remove.
-pub fn clean(ctx: &Context, keep_last: u32) -> Result<u32> {
+/// Removes what `options.rule` gives up (see [`retention::plan`]), or with `dry_run` only says what that would be. What
+/// was removed is durably gone when it returns. A missing backups folder has nothing to remove.
+pub fn clean(ctx: &Context, options: &CleanOptions) -> Result<CleanOutcome> {
     let project = ctx.project()?;
-    if !project.backup_dir.exists() {
-        return Ok(0);
-    }
-    let (lock, _) = session::enter(ctx, &project)?;
-    let removed = remove_old(&lock, keep_last)?;
+    let outcome = if options.dry_run || !project.backup_dir.exists() {
+        outcome(plan(&project.backup_dir, options.rule, &ctx.monitor)?, options.dry_run)
+    } else {
+        let (lock, recovery) = session::enter(ctx, &project)?;
+        CleanOutcome { warnings: recovery.warnings, ..clean_locked(&lock, options.rule, &ctx.monitor)? }
+    };
     ctx.monitor.finish();
-    Ok(removed)
+    Ok(outcome)
 }
 
 /// The same, under a lock that is held already.
-pub(super) fn remove_old(lock: &StoreLock, keep_last: u32) -> Result<u32> {
-    let sets: Vec<SetFacts> = catalog::scan(&lock.dir)?.iter().map(SetFacts::from).collect();
-    let listed = |t: Timestamp| sets.iter().any(|s| s.timestamp == t && !s.archive_only);
-    let mut removed = 0;
-    for decision in retention::keep_newest(&sets, keep_last, Timestamp::from_instant(jiff::Timestamp::now())) {
-        if decision.fate == Fate::Keep {
-            continue;
+pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, monitor: &Monitor) -> Result<CleanOutcome> {
+    let planned = plan(&lock.dir, rule, monitor)?;
+    for (_, decision) in &planned {
+        monitor.check()?;
+        if decision.fate != Fate::Keep {
+            staging::remove(lock, decision.timestamp, decision.fate == Fate::Trim)?;
         }
-        staging::remove(lock, decision.timestamp, decision.fate == Fate::Trim)?;
-        removed += u32::from(listed(decision.timestamp));
     }
-    Ok(removed)
+    Ok(outcome(planned, false))
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_instant(jiff::Timestamp::now())
+}
+
+/// What happens to each set, newest first. Whether it is more than an archive goes with it.
+fn plan(dir: &Path, rule: Rule, monitor: &Monitor) -> Result<Vec<(bool, CleanDecision)>> {
+    let sets = catalog::scan(dir)?;
+    let mut facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
+    let now = now();
+    for f in facts.iter_mut().filter(|f| f.archive_only && f.timestamp.seconds_until(now) > retention::ARCHIVE_DAYS * 86_400) {
+        f.kind = kind_of_archive(&dir.join(names::archive(f.timestamp)), monitor)?;
+    }
+    let decide = |d: retention::Decision| {
+        let set = sets.iter().find(|s| s.timestamp == d.timestamp)?;
+        let kind = facts.iter().find(|f| f.timestamp == d.timestamp)?.kind;
+        let decision = CleanDecision { timestamp: d.timestamp, kind, fate: d.fate, frees: frees(set, d.fate), reason: d.reason };
+        Some((!set.archive_only(), decision))
+    };
+    Ok(retention::plan(&facts, rule, now).into_iter().filter_map(decide).collect())
+}
+
+/// The kind in the record inside an archive that is about to be removed: a manual set stays, whatever is left of it.
+/// `None` for an archive that can't be read.
+fn kind_of_archive(path: &Path, monitor: &Monitor) -> Result<Option<Kind>> {
+    let mut kind = Kind::default();
+    let read = archive::read(path, |_, artefact, name, body| {
+        monitor.check()?;
+        if *artefact == Artefact::Metadata {
+            kind = Metadata::read(body, name)?.kind();
+        }
+        Ok(())
+    });
+    match read {
+        Ok(_) => Ok(Some(kind)),
+        Err(e) if matches!(e.code, Code::BackupDamaged | Code::UnsupportedFormat) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Bytes of all that goes.
+fn frees(set: &SetEntry, fate: Fate) -> u64 {
+    let raw: u64 = set.files.values().sum();
+    match fate {
+        Fate::Keep => 0,
+        Fate::Trim => raw,
+        Fate::Remove => raw + set.archive.unwrap_or(0),
+    }
+}
+
+fn outcome(planned: Vec<(bool, CleanDecision)>, dry_run: bool) -> CleanOutcome {
+    let gone = |archive_only: bool| planned.iter().filter(|(listed, d)| *listed != archive_only && d.fate != Fate::Keep).count();
+    CleanOutcome {
+        dry_run,
+        removed: u32::try_from(gone(false)).unwrap_or(u32::MAX),
+        archives_removed: u32::try_from(gone(true)).unwrap_or(u32::MAX),
+        freed: planned.iter().map(|(_, d)| d.frees).sum(),
+        decisions: planned.into_iter().map(|(_, d)| d).collect(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Removes one set with its archive, whatever its kind. `NEEDS_FORCE` for the newest verified set of a database unless
+/// `even_newest`. With `dry_run` only says what it would remove. Durably gone when it returns.
+pub fn delete(ctx: &Context, timestamp: &str, even_newest: bool, dry_run: bool) -> Result<DeleteOutcome> {
+    let timestamp: Timestamp = timestamp.parse()?;
+    let project = ctx.project()?;
+    let dir = &project.backup_dir;
+    // A wrong name should neither make a folder nor wait for a lock.
+    let planned = plan_deletion(dir, timestamp, even_newest)?;
+    if dry_run {
+        return Ok(planned);
+    }
+    let (lock, recovery) = session::enter(ctx, &project)?;
+    let planned = plan_deletion(dir, timestamp, even_newest)?;
+    staging::remove(&lock, timestamp, false)?;
+    ctx.monitor.finish();
+    Ok(DeleteOutcome { warnings: recovery.warnings, ..planned })
+}
+
+fn plan_deletion(dir: &Path, timestamp: Timestamp, even_newest: bool) -> Result<DeleteOutcome> {
+    let sets = catalog::scan(dir)?;
+    let set = sets.iter().find(|s| s.timestamp == timestamp).ok_or_else(|| inspect::not_found(timestamp, dir))?;
+    let facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
+    if !even_newest && retention::newest_verified(&facts, now()).contains(&timestamp) {
+        return Err(Error::new(
+            Code::NeedsForce,
+            format!(
+                "backup {timestamp} is the newest verified one of {}; make a new backup first, or pass --even-newest",
+                set.sources().join(", ")
+            ),
+        ));
+    }
+    Ok(DeleteOutcome {
+        timestamp,
+        files: set.files.len() + usize::from(set.archive.is_some()),
+        freed: frees(set, Fate::Remove),
+        warnings: Vec::new(),
+    })
 }

@@ -8,10 +8,12 @@ use super::types::{CapturedDatabase, Context, CreateOptions, CreateOutcome};
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::error::{Code, Error, Result};
+use crate::progress::Monitor;
 use crate::project::Database;
 use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
+use crate::store::retention::Rule;
 use crate::store::space;
 
 /// Makes a set of every database of the project. When it returns, the set is durable and, unless `verify` is off, was
@@ -89,11 +91,15 @@ fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Re
 /// Only a verified, sound set may push older ones out.
 fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warnings: &mut Vec<String>) -> u32 {
     let Some(keep) = options.keep_last.filter(|_| options.verify && captured.damages.is_empty()) else { return 0 };
-    clean::remove_old(lock, keep).unwrap_or_else(|e| {
-        // The backup itself is safe; a failed clean-up must not turn it into a failure.
-        warnings.push(format!("old backups could not be removed: {e}"));
-        0
-    })
+    // Not to be cancelled any more: the backup is made.
+    match clean::clean_locked(lock, Rule::Newest(keep), &Monitor::default()) {
+        Ok(outcome) => outcome.removed,
+        Err(e) => {
+            // The backup itself is safe; a failed clean-up must not turn it into a failure.
+            warnings.push(format!("old backups could not be removed: {e}"));
+            0
+        }
+    }
 }
 
 fn outcome(lock: &StoreLock, options: &CreateOptions, captured: Captured, removed: u32, warnings: Vec<String>) -> CreateOutcome {

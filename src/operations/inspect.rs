@@ -39,12 +39,25 @@ pub fn inspect(ctx: &Context, timestamp: &str) -> Result<Inspection> {
     Ok(inspection)
 }
 
-/// No set of that name.
+/// No set of that name, and those of nearly that name.
 pub(super) fn not_found(timestamp: Timestamp, dir: &Path) -> Error {
-    Error::new(
-        Code::BackupNotFound,
-        format!("there is no backup {timestamp} in {}; listBackups() or `aqe-backup list` shows the ones there are", dir.display()),
-    )
+    // The error is that there is no such set; a folder that can't be listed just has no suggestions to give.
+    let there = catalog::scan(dir).map(|sets| sets.iter().map(|s| s.timestamp).collect::<Vec<_>>()).unwrap_or_default();
+    let hint = match nearest(timestamp, there).as_slice() {
+        [] => "there are none at all; `aqe-backup create` makes one".to_owned(),
+        near => {
+            let near: Vec<String> = near.iter().map(Timestamp::to_string).collect();
+            format!("the nearest: {}. listBackups() or `aqe-backup list` shows all", near.join(", "))
+        }
+    };
+    Error::new(Code::BackupNotFound, format!("there is no backup {timestamp} in {}; {hint}", dir.display()))
+}
+
+/// Up to three of `there`, the nearest in time first.
+fn nearest(timestamp: Timestamp, mut there: Vec<Timestamp>) -> Vec<Timestamp> {
+    there.sort_by_key(|t| timestamp.seconds_until(*t).abs());
+    there.truncate(3);
+    there
 }
 
 fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
@@ -52,8 +65,11 @@ fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<Inspecti
     let mut warnings = Vec::new();
     let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
     files.extend(inspect_metadata(set, &mut warnings));
-    if set.archive.is_some() || set.metadata().is_some_and(|m| m.compressed) {
+    if set.archive.is_some() {
         files.push(inspect_archive(dir, set, monitor)?);
+    } else if set.metadata().is_some_and(|m| m.compressed) {
+        // People remove archives to get space back. The copies are the backup, and are judged by themselves.
+        warnings.push(format!("{} is gone; the copies beside it are all there is of this backup", names::archive(set.timestamp)));
     }
     let ok = !files.is_empty() && files.iter().all(|f| f.ok);
     Ok(Inspection { timestamp: set.timestamp, ok, files, warnings })
@@ -115,7 +131,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         other => other.context("open", &copy.path)?,
     };
     let expected = known_hashes(copy, &mut problem)?;
-    let (hash, size) = blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(&copy.file, n))?;
+    let (hash, size) = blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(copy.source.as_deref().unwrap_or(&copy.file), n))?;
     if let Some(wanted) = copy.record.as_ref().map(|r| r.size).filter(|s| *s != size) {
         problem(Code::BackupDamaged, format!("has {size} bytes instead of {wanted}"));
     }
@@ -244,9 +260,7 @@ fn check_members(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
     let mut inner = None;
     let timestamp = archive::read(path, |_, artefact, name, body| {
         if *artefact == Artefact::Metadata {
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(body, &mut bytes).map_err(|e| Error::io(e, "read", path))?;
-            inner = Some(Metadata::parse(&bytes, name)?);
+            inner = Some(Metadata::read(body, name)?);
             return Ok(());
         }
         let (hash, _) = checksum::hash_reader(body, |_| monitor.check().map_err(io::Error::other))

@@ -1,9 +1,11 @@
-//! list: the sets there are. No lock, no database opened.
+//! list and info: the sets there are. No lock, no database opened.
 
 use std::path::Path;
 
+use super::inspect;
 use super::types::{BackupInfo, Context};
 use crate::backup_set::names;
+use crate::backup_set::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::catalog::{self, SetEntry};
 
@@ -11,10 +13,18 @@ use crate::store::catalog::{self, SetEntry};
 pub fn list(ctx: &Context, archives: bool) -> Result<Vec<BackupInfo>> {
     let dir = ctx.project()?.backup_dir;
     let sets = catalog::scan(&dir)?;
-    Ok(sets.into_iter().rev().filter(|s| archives || !s.archive_only()).map(|s| info(&dir, s)).collect())
+    Ok(sets.into_iter().rev().filter(|s| archives || !s.archive_only()).map(|s| describe(&dir, s)).collect())
 }
 
-fn info(dir: &Path, set: SetEntry) -> BackupInfo {
+/// One set. `BACKUP_NOT_FOUND` if there is none of that name.
+pub fn info(ctx: &Context, timestamp: &str) -> Result<BackupInfo> {
+    let timestamp: Timestamp = timestamp.parse()?;
+    let dir = ctx.project()?.backup_dir;
+    let set = catalog::find(&dir, timestamp)?.ok_or_else(|| inspect::not_found(timestamp, &dir))?;
+    Ok(describe(&dir, set))
+}
+
+fn describe(dir: &Path, set: SetEntry) -> BackupInfo {
     let archive_only = set.archive_only();
     let (files, size) = if archive_only {
         (vec![dir.join(names::archive(set.timestamp))], set.archive.unwrap_or(0))

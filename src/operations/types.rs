@@ -1,5 +1,6 @@
 //! What the verbs take and give: plain values that both faces fill in and translate.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use crate::backup_set::metadata::{Kind, Metadata};
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error};
 use crate::progress::Monitor;
+use crate::store::retention::{Fate, Rule};
 
 /// Where to work and how long to wait; common to all verbs.
 #[derive(Clone)]
@@ -158,6 +160,43 @@ pub struct RestoreOutcome {
     pub warnings: Vec<String>,
 }
 
+/// What a live database is at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveState {
+    /// There is none; the restore makes it.
+    Missing,
+    /// Rows of each table.
+    Rows(BTreeMap<String, u64>),
+    /// Not an SQLite database.
+    Plain,
+    /// It can't be looked at now, and why.
+    Unreadable(String),
+}
+
+/// One database that a restore would put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewedDatabase {
+    /// Path relative to the root.
+    pub source: String,
+    /// Bytes in the backup.
+    pub backup_size: u64,
+    /// Rows of each table in the backup, where they were counted.
+    pub backup_rows: Option<BTreeMap<String, u64>>,
+    /// Bytes of the file now, its `-wal` not counted; `None`: missing.
+    pub live_size: Option<u64>,
+    /// What is there now.
+    pub live: LiveState,
+}
+
+/// What a restore would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePreview {
+    /// The set.
+    pub timestamp: Timestamp,
+    /// Sorted by source.
+    pub databases: Vec<PreviewedDatabase>,
+}
+
 /// One set in a listing.
 #[derive(Debug, Clone)]
 pub struct BackupInfo {
@@ -271,6 +310,69 @@ pub struct Comparison {
     pub databases: Vec<DatabaseComparison>,
 }
 
+/// Options of clean.
+#[derive(Debug, Clone, Copy)]
+pub struct CleanOptions {
+    /// What stays.
+    pub rule: Rule,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+}
+
+/// What becomes of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CleanDecision {
+    /// The set.
+    pub timestamp: Timestamp,
+    /// Its kind; `None` if its record can't be read.
+    pub kind: Option<Kind>,
+    /// What happens to it.
+    pub fate: Fate,
+    /// Bytes that go with it.
+    pub frees: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What clean did, or with `dry_run` would do.
+#[derive(Debug, Clone, Default)]
+pub struct CleanOutcome {
+    /// Nothing was removed.
+    pub dry_run: bool,
+    /// Sets that are gone from the list.
+    pub removed: u32,
+    /// Archives, all that was left of their sets, that are gone.
+    pub archives_removed: u32,
+    /// Bytes.
+    pub freed: u64,
+    /// One for each set, newest first, those from the future last.
+    pub decisions: Vec<CleanDecision>,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+}
+
+/// What delete did.
+#[derive(Debug, Clone)]
+pub struct DeleteOutcome {
+    /// The set.
+    pub timestamp: Timestamp,
+    /// Database copies and archive.
+    pub files: usize,
+    /// Bytes.
+    pub freed: u64,
+    /// Sentences worth reading.
+    pub warnings: Vec<String>,
+}
+
+/// Bytes and sets of one group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Sets.
+    pub backups: u32,
+    /// Bytes of their copies and archives.
+    pub bytes: u64,
+}
+
 /// Bytes in the backups folder.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
@@ -288,6 +390,10 @@ pub struct Usage {
     pub backups: u32,
     /// Archive-only sets.
     pub archives_only: u32,
+    /// By kind; archive-only sets are not in it.
+    pub by_kind: BTreeMap<&'static str, Share>,
+    /// By day (`YYYY-MM-DD`, UTC), oldest first, archive-only sets included.
+    pub by_day: BTreeMap<String, Share>,
     /// Free bytes on that file system.
     pub free: u64,
 }

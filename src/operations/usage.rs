@@ -1,6 +1,6 @@
 //! usage: bytes in the backups folder. No lock, no database opened.
 
-use super::types::{Context, Usage};
+use super::types::{Context, Share, Usage};
 use crate::backup_set::names::Artefact;
 use crate::error::Result;
 use crate::store::{catalog, space};
@@ -20,8 +20,20 @@ pub fn usage(ctx: &Context) -> Result<Usage> {
     usage.total_size = catalog::total_size(&dir)?;
     usage.other_size = usage.total_size.saturating_sub(usage.databases_size + usage.archives_size);
     for set in catalog::scan(&dir)? {
-        if set.archive_only() { usage.archives_only += 1 } else { usage.backups += 1 }
+        let bytes = set.files.values().sum::<u64>() + set.archive.unwrap_or(0);
+        if set.archive_only() {
+            usage.archives_only += 1;
+        } else {
+            usage.backups += 1;
+            add(usage.by_kind.entry(set.kind().as_str()).or_default(), bytes);
+        }
+        add(usage.by_day.entry(set.timestamp.day()).or_default(), bytes);
     }
     usage.free = space::free(if dir.is_dir() { &dir } else { &project.root })?;
     Ok(usage)
+}
+
+fn add(share: &mut Share, bytes: u64) {
+    share.backups += 1;
+    share.bytes += bytes;
 }

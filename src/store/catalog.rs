@@ -50,7 +50,7 @@ impl SetEntry {
     pub fn complete(&self) -> bool {
         let intact = |d: &DatabaseRecord| self.files.get(&d.file) == Some(&d.size) && self.sidecars.contains(&d.file);
         match &self.metadata {
-            Some(Ok(m)) if m.databases.is_some() => m.databases().iter().all(intact) && (!m.compressed || self.archive.is_some()),
+            Some(Ok(m)) if m.databases.is_some() => m.databases().iter().all(intact),
             Some(Err(_)) => false,
             _ => !self.files.is_empty() || self.archive.is_some(),
         }

@@ -1,0 +1,177 @@
+//! `exec`: a safety backup, a command, and the backup put back if the command fails.
+
+use std::io::{self, IsTerminal};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::signals::{self, Shield};
+use super::{Answer, complain, exit_code, json, progress, restore, style};
+use crate::backup_set::metadata::Kind;
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::{Error, Result};
+use crate::operations::{self, Context, CreateOptions, RestoreOptions, RestoreOutcome};
+use crate::progress::Monitor;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  aqe-backup exec --operation 'upgrade to 2.0' -- npm run migrate
+  aqe-backup exec --operation import -- sh -c 'node import.js && node check.js'
+
+The exit code is the command's own (128 and the signal's number if a signal ended it; 127 or 126 if it can't be
+started). If putting the backup back fails as well, it is that failure's. The command finds the backup's timestamp in
+BACKUP_TIMESTAMP. Databases that did not exist before are left as the command leaves them.";
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What is about to happen; kept with the backup
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    operation: String,
+    /// The command and its arguments, after `--`
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// How the command ended.
+struct Ended {
+    exit: i32,
+    /// In words, if it failed.
+    failure: Option<String>,
+    /// It ran, and so may have changed something.
+    ran: bool,
+}
+
+pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
+    let started = Instant::now();
+    let safety = save(ctx, &a.operation)?;
+    say(&format!("Safety backup: {safety}"));
+    // From here on the command's end decides, however impatient the signals are.
+    let shield = Shield::raise();
+    ctx.monitor.check()?;
+    let ended = execute(&a.command, safety, json);
+    let Some(failure) = &ended.failure else {
+        return Ok(answer(a, safety, &ended, None, started));
+    };
+    if !ended.ran {
+        say(failure);
+        return Ok(answer(a, safety, &ended, None, started));
+    }
+    say(&format!("{} {failure}; putting backup {safety} back", style::bad("Failed:").for_stderr()));
+    let restored = put_back(ctx, safety);
+    drop(shield);
+    match &restored {
+        Ok(outcome) => {
+            outcome.warnings.iter().for_each(|w| say(&format!("Warning: {w}")));
+            say(&format!("{} the databases are as they were before", style::good("Restored:").for_stderr()));
+        }
+        Err(e) => say(&format!("{} {} ({}); backup {safety} is kept", style::bad("Not restored:").for_stderr(), e.message, e.code)),
+    }
+    Ok(answer(a, safety, &ended, Some(restored), started))
+}
+
+/// The command's output is not ours to mix with: what we say goes to standard error.
+fn say(text: &str) {
+    complain(&format!("aqe-backup: {text}\n"));
+}
+
+fn save(ctx: &Context, operation: &str) -> Result<Timestamp> {
+    let options = CreateOptions { kind: Kind::Safety, operation: Some(operation.to_owned()), ..CreateOptions::default() };
+    let outcome = operations::create(ctx, &options)?;
+    outcome.warnings.iter().for_each(|w| say(&format!("Warning: {w}")));
+    match outcome.failure {
+        None => Ok(outcome.timestamp),
+        Some(e) => Err(Error::new(e.code, format!("the command was not run: {}", e.message))),
+    }
+}
+
+fn put_back(ctx: &Context, safety: Timestamp) -> Result<RestoreOutcome> {
+    // Ctrl-C was for the command.
+    let ctx = Context { monitor: progress::shown(Monitor::default()), ..ctx.clone() };
+    operations::restore(&ctx, &safety.to_string(), &RestoreOptions { verify: true, force: true })
+}
+
+fn execute(command: &[String], safety: Timestamp, json: bool) -> Ended {
+    let (program, arguments) = command.split_first().map_or(("", command), |(p, a)| (p.as_str(), a));
+    let mut child = Command::new(program);
+    child.args(arguments).env("BACKUP_TIMESTAMP", safety.to_string());
+    if json {
+        // Standard output is for one document.
+        child.stdout(io::stderr());
+    }
+    match child.spawn().and_then(wait) {
+        Ok(status) => ended(program, status),
+        Err(e) => {
+            let exit = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            Ended { exit, failure: Some(format!("{program} can't be started: {e}")), ran: false }
+        }
+    }
+}
+
+/// How often the child and the signals are looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+fn wait(mut child: Child) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if let Some(signal) = signals::take() {
+            forward(&child, signal);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Hands `signal` on. What is typed at a terminal, the terminal has sent to the child too.
+#[cfg(unix)]
+fn forward(child: &Child, signal: i32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let typed = signal == Signal::INT.as_raw() && io::stdin().is_terminal();
+    if let (false, Some(signal)) = (typed, Signal::from_named_raw(signal)) {
+        // A child that has just ended needs no signal.
+        let _ = kill_process(Pid::from_child(child), signal);
+    }
+}
+
+/// A console sends Ctrl-C to every process in it.
+#[cfg(not(unix))]
+fn forward(_child: &Child, _signal: i32) {}
+
+fn ended(program: &str, status: ExitStatus) -> Ended {
+    if status.success() {
+        return Ended { exit: 0, failure: None, ran: true };
+    }
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return Ended { exit: 128 + signal, failure: Some(format!("{program} was ended by signal {signal}")), ran: true };
+    }
+    let exit = status.code().unwrap_or(1);
+    Ended { exit, failure: Some(format!("{program} ended with exit code {exit}")), ran: true }
+}
+
+fn answer(a: &Arguments, safety: Timestamp, ended: &Ended, restored: Option<Result<RestoreOutcome>>, started: Instant) -> Answer {
+    let exit = match &restored {
+        Some(Err(e)) => exit_code(e.code),
+        _ => ended.exit,
+    };
+    let mut document = json!({
+        "success": ended.failure.is_none(),
+        "operation": a.operation,
+        "safetyBackup": safety.to_string(),
+        "exitCode": ended.exit,
+        "restored": matches!(restored, Some(Ok(_))),
+        "restore": null,
+        "durationMs": json::milliseconds(started),
+    });
+    if let Some(failure) = &ended.failure {
+        document["error"] = json!(failure);
+    }
+    match restored {
+        Some(Ok(outcome)) => document["restore"] = restore::document(&outcome, json::milliseconds(started)),
+        Some(Err(e)) => document["restore"] = json!({ "success": false, "error": e.message, "code": e.code.as_str() }),
+        None => {}
+    }
+    Answer { document, text: String::new(), exit }
+}

@@ -1,0 +1,40 @@
+//! Signals, as the program that hosts the command reports them: which one came, and whether it may end the process.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// The command is a process of its own, so there is one of each.
+static LAST: AtomicI32 = AtomicI32::new(0);
+static SEEN: AtomicBool = AtomicBool::new(false);
+static SHIELDED: AtomicBool = AtomicBool::new(false);
+
+/// Notes `signal`. False if the process should end at once: the second one while nothing is shielded, from somebody
+/// who can't wait for an orderly end.
+pub fn note(signal: i32) -> bool {
+    LAST.store(signal, Ordering::SeqCst);
+    let first = !SEEN.swap(true, Ordering::SeqCst);
+    first || SHIELDED.load(Ordering::SeqCst)
+}
+
+/// The signal that came since the last call, if one did.
+pub(super) fn take() -> Option<i32> {
+    match LAST.swap(0, Ordering::SeqCst) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+/// While it lives, no signal ends the process.
+pub(super) struct Shield;
+
+impl Shield {
+    pub fn raise() -> Self {
+        SHIELDED.store(true, Ordering::SeqCst);
+        Shield
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        SHIELDED.store(false, Ordering::SeqCst);
+    }
+}
