@@ -259,12 +259,16 @@ test('an older backup that is not sound: nothing is cleaned up, the new one is u
   assert.deepEqual(issues().map((i) => i.bodies.length), [2]);
 });
 
-test('too little room: the day is good, and there is an issue of its own', async (t) => {
-  const { go, issues } = await onGitHub(t);
+test('too little room: the day is good, old backups go, and there is an issue of its own', async (t) => {
+  const { p, go, issues } = await onGitHub(t);
+  for (let day = 12; day > 0; day--) await craftSet(p, daysAgo(day), { sources: ['agentdb.db'] });
   const vars = { AQE_BACKUP_MAX_SIZE: '1KB' };
   const day = await go({ vars });
+  assert.equal((await backup.listBackups({ root: p.root })).length, 10, logs(day.backup));
   assert.deepEqual([day.backup.result, day.report.result], ['success', 'success'], logs(day.backup) + logs(day.report));
   assert.deepEqual(issues().map((i) => [i.label, i.title, i.bodies.length]), [['backup-storage-warning', 'Backups take too much room', 1]]);
+  assert.ok(issues()[0]!.bodies[0]!.includes(p.backups), issues()[0]!.bodies[0]);
+  assert.ok(day.backup.summary.includes(p.backups), day.backup.summary);
   await go({ vars });
   assert.deepEqual(issues().map((i) => i.bodies.length), [2]);
   await go();
