@@ -83,7 +83,7 @@ fn text(o: &CleanOutcome) -> String {
 
 fn decisions(all: &[CleanDecision]) -> String {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "", ">FREES", "WHY"]);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "", ">FREES", "~WHY"]).wrapped();
     for d in all {
         let fate = match d.fate {
             Fate::Keep => style::good("keep"),

@@ -46,7 +46,7 @@ fn text(backups: &[BackupInfo]) -> String {
 
 fn table(sets: &[&BackupInfo]) -> Table {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "STATE", ">SIZE", ">DATABASES", "ARCHIVE", "NOTE"]);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "STATE", ">SIZE", ">DBS", "ARCHIVE", "~NOTE"]);
     for b in sets {
         table.row(vec![
             b.timestamp.to_string(),
