@@ -7,7 +7,7 @@ const { noteSignal, runCli } = require('../index.js')
 const controller = new AbortController()
 for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
   process.on(name, () => {
-    // A second signal is from somebody who can't wait; what is left behind then is swept by the next run.
+    // Somebody is at a question, or can't wait; what is left behind then is swept by the next run.
     if (!noteSignal(number)) process.exit(130)
     controller.abort()
   })
