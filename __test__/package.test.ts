@@ -26,7 +26,7 @@ interface Manifest {
 }
 const read = (...parts: string[]): Manifest => JSON.parse(fs.readFileSync(path.join(packageRoot, ...parts), 'utf8')) as Manifest;
 const manifest = read('package.json');
-const names = ['createBackup', 'createSafetyBackup', 'restoreBackup', 'listBackups', 'verifyBackup', 'cleanOldBackups', 'BackupHelper', 'backupHelper', 'withSafetyBackup', 'inspectBackup', 'compareBackup', 'storageUsage', 'recover'];
+const names = ['createBackup', 'createSafetyBackup', 'restoreBackup', 'listBackups', 'verifyBackup', 'cleanOldBackups', 'BackupHelper', 'backupHelper', 'withSafetyBackup', 'inspectBackup', 'compareBackup', 'storageUsage', 'checkHealth', 'recover'];
 
 const platforms: Record<string, { target: string; os: string; cpu: string; libc?: string }> = {
   'darwin-x64': { target: 'x86_64-apple-darwin', os: 'darwin', cpu: 'x64' },

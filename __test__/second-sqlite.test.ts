@@ -21,6 +21,8 @@ function calls(p: Project, ts: string): Record<string, () => Promise<unknown>> {
     inspectBackup: () => backup.inspectBackup(ts, options),
     compareBackup: () => backup.compareBackup(ts, options),
     storageUsage: () => backup.storageUsage(options),
+    checkHealth: () => backup.checkHealth(options),
+    'quick checkHealth': () => backup.checkHealth({ ...options, quick: true }),
     recover: () => backup.recover(options),
     cleanOldBackups: () => backup.cleanOldBackups(5, options),
     withSafetyBackup: () => backup.withSafetyBackup('x', () => Promise.reject(new Error('back')), options),

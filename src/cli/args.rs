@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{clean, compare, completions, create, delete, exec, info, list, recover, restore, size, verify};
+use super::{check, clean, compare, completions, create, delete, exec, info, list, recover, restore, size, verify};
 use crate::operations::Context;
 use crate::progress::Monitor;
 
@@ -81,6 +81,9 @@ pub(super) enum Verb {
     /// Show how the databases differ from a backup
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::Arguments),
+    /// Say whether backups, databases and what is around them are well: for cron, monitoring and people
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Arguments),
     /// Show all that a backup says of itself
     #[command(after_help = info::EXAMPLES)]
     Info(info::Arguments),
@@ -112,6 +115,7 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Restore(_) => "restore",
             Verb::Compare(_) => "compare",
+            Verb::Check(_) => "check",
             Verb::Info(_) => "info",
             Verb::Size => "size",
             Verb::Clean(_) => "clean",
