@@ -313,6 +313,32 @@ test('size draws what each kind and each day use; the numbers are those of stora
   assert.doesNotMatch(plain.stdout, /[^\x00-\x7f]/);
 });
 
+// --- create, restore ------------------------------------------------------------------------------------------------
+
+test('create --keep all removes nothing; flags may be said twice, and the last one counts', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 12; i++) await craftSet(p, daysAgo(20 - i));
+  const made = await p.json('create', '--keep', 'all', '--compress', '--no-compress', '--no-compress', '--json');
+  assert.deepEqual([made.status, made.document.removed, made.document.compressed], [0, 0, false], made.stderr);
+  assert.equal((await left(p)).length, 13);
+  assert.match((await p.run('create', '--keep', 'some')).stderr, /whole number.*or all/);
+});
+
+test('restore without a terminal tells a wrong timestamp before it asks for --force', async (t) => {
+  const p = withData(t);
+  const ts = await craftSet(p, daysAgo(1));
+  for (const [args, status] of [[['yesterday'], 2], [['20200101-000000'], 10], [[ts], 1]] as const) assert.equal((await p.run('restore', ...args)).status, status, args.join(' '));
+});
+
+test('the command without its native part says so in a line', async (t) => {
+  const p = project(t);
+  fs.mkdirSync(p.at('bin'));
+  for (const file of ['bin/aqe-backup.js', 'index.js', 'package.json']) fs.copyFileSync(path.join(__dirname, '..', file), p.at(file));
+  const run = await exec(process.execPath, [p.at('bin', 'aqe-backup.js'), 'list'], { cwd: p.root });
+  assert.equal(run.status, 1);
+  assert.match(run.stderr, /^aqe-backup: the native part for .* can't be loaded; install @agentic-qe\/backup again[^\n]*\n$/);
+});
+
 // --- suggestions, completions, help ---------------------------------------------------------------------------------
 
 test('an unknown timestamp names the three nearest ones, in every verb that takes one', async (t) => {
