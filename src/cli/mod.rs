@@ -16,6 +16,7 @@ mod progress;
 mod question;
 mod recover;
 mod restore;
+mod rows;
 pub mod signals;
 mod size;
 mod style;

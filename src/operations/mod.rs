@@ -5,6 +5,8 @@ mod blocks;
 mod capture;
 mod clean;
 mod compare;
+mod compare_tables;
+pub mod comparison;
 mod copier;
 mod create;
 mod inspect;
@@ -28,6 +30,7 @@ mod usage;
 
 pub use clean::{clean, delete};
 pub use compare::compare;
+pub use comparison::*;
 pub use create::create;
 pub use inspect::{inspect, verify};
 pub use list::{info, list};

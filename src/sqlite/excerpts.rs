@@ -1,5 +1,7 @@
 //! Rows that differ, kept to be shown: as many as were asked for, and of long values a piece around the difference.
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use super::cells::{Cell, Encoding};
 
 /// Bytes of a text that are kept; a longer one is cut.
@@ -12,7 +14,8 @@ const BUDGET: usize = 32 << 20;
 const LEAD: usize = 32;
 
 /// What happened to a row since the backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Live has it, the backup not.
     Added,
@@ -46,6 +49,8 @@ pub enum Excerpt {
     Text {
         /// All of it, or [`TEXT`] bytes of it.
         piece: String,
+        /// Whether it is all of it.
+        whole: bool,
         /// Byte of the value that the piece begins at.
         from: u64,
         /// Bytes of the value, as its database stores it.
@@ -72,7 +77,8 @@ impl Excerpt {
             Cell::Text(t) => {
                 let from = if t.len() <= TEXT || near < TEXT { 0 } else { encoding.boundary(t, (near - LEAD).min(t.len())) };
                 let to = if t.len() - from <= TEXT { t.len() } else { encoding.boundary(t, from + TEXT) };
-                Excerpt::Text { piece: encoding.decode(&t[from..to]).into_owned(), from: from as u64, bytes: t.len() as u64 }
+                let whole = (from, to) == (0, t.len());
+                Excerpt::Text { piece: encoding.decode(&t[from..to]).into_owned(), whole, from: from as u64, bytes: t.len() as u64 }
             }
             Cell::Blob(b) => {
                 let from = if near < BLOB { 0 } else { near.min(b.len()) / BLOB * BLOB };
@@ -91,11 +97,51 @@ impl Excerpt {
     }
 }
 
+/// The largest integer that JavaScript's numbers hold exactly, with all below it.
+const EXACT: u64 = (1 << 53) - 1;
+
+/// As it goes out in JSON: what JSON has no word for is a string (large integers, infinity) or an object (blobs, pieces).
+impl Serialize for Excerpt {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let piece = |name: &str, piece: &str, from: u64, bytes: u64, s: S| {
+            let mut map = s.serialize_map(None)?;
+            map.serialize_entry(name, piece)?;
+            if from > 0 {
+                map.serialize_entry("from", &from)?;
+            }
+            map.serialize_entry("bytes", &bytes)?;
+            map.end()
+        };
+        match self {
+            Excerpt::Null => s.serialize_unit(),
+            Excerpt::Integer(i) if i.unsigned_abs() <= EXACT => s.serialize_i64(*i),
+            Excerpt::Integer(i) => s.collect_str(i),
+            Excerpt::Real(r) if r.is_finite() => s.serialize_f64(*r),
+            Excerpt::Real(r) => s.serialize_str(if *r > 0.0 { "Infinity" } else { "-Infinity" }),
+            Excerpt::Text { piece: text, whole: true, .. } => s.serialize_str(text),
+            Excerpt::Text { piece: text, from, bytes, .. } => piece("text", text, *from, *bytes, s),
+            Excerpt::Blob { piece: blob, from, bytes } => piece("blob", &hex(blob), *from, *bytes, s),
+        }
+    }
+}
+
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// Columns and values.
-pub type Values = Vec<(String, Excerpt)>;
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Values(pub Vec<(String, Excerpt)>);
+
+impl Serialize for Values {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
 
 /// A row that differs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct RowDifference {
     /// What happened to it.
     pub change: Change,
@@ -134,7 +180,7 @@ impl Sample {
 
     /// Takes one more.
     pub fn push(&mut self, row: RowDifference) {
-        let values = row.key.iter().chain(row.before.iter().flatten()).chain(row.after.iter().flatten());
+        let values = [Some(&row.key), row.before.as_ref(), row.after.as_ref()].into_iter().flatten().flat_map(|v| &v.0);
         self.room = self.room.saturating_sub(values.map(|(name, value)| name.len() + value.size()).sum());
         self.rows.push(row);
     }

@@ -1,6 +1,5 @@
 //! A copy that is ours alone, open beside a live database: nobody locks it, so its descriptor is really closed.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::connection::{Facts, Live, immutable_uri, translate};
 use super::page_stream;
 use super::posix_locks::with_private_files;
+use crate::durable;
 use crate::error::{IoContext, Result};
 
 /// A read-only connection to a copy that stands still. Only opening and closing happen as for private files: what else
@@ -31,7 +31,7 @@ impl PrivateCopy {
 
     /// Writes the pinned snapshot of `live` into the new file `to` and opens that, so that the pin can be given up.
     pub fn of_snapshot(live: &Live, facts: &Facts, to: &Path) -> Result<Self> {
-        let mut file = File::options().write(true).create_new(true).open(to).context("create", to)?;
+        let mut file = durable::create_exclusive(to)?;
         page_stream::stream(live, facts, &mut |block| file.write_all(&block).context("write", to))?;
         drop(file);
         Self::open(to)

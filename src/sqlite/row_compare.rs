@@ -99,7 +99,11 @@ fn by_key(pair: &Pair<'_, '_>, key: &Key, sample: &mut Sample, progress: &mut Pr
 
 /// Equal rows cancel out, so that none is ever changed; with `key`, for the rows that have a NULL in it.
 fn by_content(pair: &Pair<'_, '_>, key: Option<&Key>, sample: &mut Sample, progress: &mut Progress<'_>) -> Result<Counts, Stop> {
-    let mut merge = Merge::new(pair, row_key::by_content(pair, key), sample, None);
+    let plan = row_key::by_content(pair, key);
+    if plan.columns.is_empty() {
+        return Err(Stop::Cannot("the two have no column in common".into()));
+    }
+    let mut merge = Merge::new(pair, plan, sample, None);
     merge.run(progress)?;
     Ok(merge.counts)
 }
@@ -199,6 +203,11 @@ impl<'m, 's, 'c> Merge<'m, 's, 'c> {
 }
 
 impl Counts {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.added + self.removed + self.changed
+    }
+
     /// Rows that went and came, a changed one being one of each.
     pub(super) fn moves(self) -> u64 {
         self.added + self.removed + 2 * self.changed
@@ -290,20 +299,20 @@ fn look(
 fn excerpt(plan: &Plan, change: Change, before: Option<Line<'_>>, after: Option<Line<'_>>) -> rusqlite::Result<RowDifference> {
     let value = |line: Line<'_>, i: usize, near| Ok((plan.columns[i].clone(), Excerpt::of(line.cell(i)?, near, plan.encoding)));
     let values = |line: Option<Line<'_>>, columns: std::ops::Range<usize>| -> rusqlite::Result<Option<Values>> {
-        line.map(|line| columns.map(|i| value(line, i, 0)).collect()).transpose()
+        line.map(|line| columns.map(|i| value(line, i, 0)).collect::<rusqlite::Result<_>>().map(Values)).transpose()
     };
     let key = values(after.or(before), 0..plan.key)?.unwrap_or_default();
     let (Some(a), Some(b)) = (before, after) else {
         let all = 0..plan.columns.len();
         return Ok(RowDifference { change, key, before: values(before, all.clone())?, after: values(after, all)? });
     };
-    let (mut then, mut now) = (Values::new(), Values::new());
+    let (mut then, mut now) = (Values::default(), Values::default());
     for i in 0..plan.columns.len() {
         let (x, y) = (a.cell(i)?, b.cell(i)?);
         if x != y {
             let near = first_difference(x, y);
-            then.push(value(a, i, near)?);
-            now.push(value(b, i, near)?);
+            then.0.push(value(a, i, near)?);
+            now.0.push(value(b, i, near)?);
         }
     }
     Ok(RowDifference { change, key, before: Some(then), after: Some(now) })
