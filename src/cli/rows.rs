@@ -149,7 +149,9 @@ fn change(name: &str, before: &Excerpt, after: &Excerpt, width: usize) -> String
         let now = value(after, skip, room.saturating_sub(fits(&then)));
         (then, now)
     };
-    format!("{:INDENT$}{}  {} → {}\n", "", style::faint(name), coloured(Change::Removed, then), coloured(Change::Added, now))
+    let line = format!("{:INDENT$}{}  {} → {}", "", style::faint(name), coloured(Change::Removed, then), coloured(Change::Added, now));
+    // Two numbers under a long name can still be too much.
+    truncate_str(&line, width, "…").into_owned() + "\n"
 }
 
 /// Characters, or bytes, that two pieces have in common at their start.
