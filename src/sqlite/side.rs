@@ -16,6 +16,8 @@ use super::shapes::{self, Shape, quoted};
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 
+/// Memory for pages: the rows of a table are read in the order of its key, which may be all over the file.
+const CACHE_KIB: i32 = 24 << 10;
 /// How often somebody looks whether a statement is to be stopped.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -73,6 +75,7 @@ impl<'a> Side<'a> {
 
     fn describe(&mut self) -> rusqlite::Result<()> {
         let c = self.connection;
+        c.pragma_update(None, "cache_size", -CACHE_KIB)?;
         let number = |pragma: &str| c.query_row(&format!("PRAGMA {pragma}"), [], |r| r.get(0));
         self.encoding = Encoding::parse(&c.query_row("PRAGMA encoding", [], |r| r.get::<_, String>(0))?);
         self.versions = [number("user_version")?, number("application_id")?];
