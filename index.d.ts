@@ -93,6 +93,32 @@ export interface RestoreBackupOptions extends CallOptions {
   force?: boolean
 }
 
+/** Options of `compareBackup`. */
+export interface CompareBackupOptions extends CallOptions {
+  /** Compare this table only, and show its rows that differ. ASCII capitals and small letters are the same, as in SQL. Default: all tables, no rows. */
+  table?: string
+  /** With `table`: how many rows to show at most: whole, 1 to 10000. Default: 20. */
+  limit?: number
+}
+
+/**
+ * A value of a row. Integers beyond `Number.MAX_SAFE_INTEGER` and infinite reals are strings. Of a text of more than 4096 bytes, and of
+ * a blob (in hex) of more than 32, there is only a piece: the first, or with `from` the one that begins there and shows the first difference.
+ */
+export type RowValue = null | number | string | { text: string; from?: number; bytes: number } | { blob: string; from?: number; bytes: number }
+
+/** A row that differs from the backup. */
+export interface RowDifference {
+  /** `added`: only live. `removed`: only in the backup. `changed`: in both, with other values. */
+  change: 'added' | 'removed' | 'changed'
+  /** Primary key, or rowid; empty where rows are told apart by their content. */
+  key: Record<string, RowValue>
+  /** The values in the backup; of a changed row, those that differ; `null` for an added one. */
+  before: Record<string, RowValue> | null
+  /** The values now; of a changed row, those that differ; `null` for a removed one. */
+  after: Record<string, RowValue> | null
+}
+
 /** Options of `listBackups`. */
 export interface ListBackupsOptions extends CallOptions {
   /** Also list sets of which only the archive is left. Default: false. */
@@ -282,10 +308,13 @@ export declare class BackupHelper {
    */
   inspectBackup(timestamp: string, options?: CallOptions | null): Promise<BackupInspection>
   /**
-   * Compares a set with the live databases: pages, rows and schema objects that differ. Changes nothing. Rejects with
-   * `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one.
+   * Compares a set with the live databases: pages, rows of each table, schema objects. Changes nothing; of a database with a rollback
+   * journal, a temporary copy is made, so that writers wait only for that. With `table`, only that table is compared, and rows are shown.
+   *
+   * Rejects with `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one, `ERR_INVALID_ARG_VALUE` when no
+   * database has the table, `CHECKSUM_MISMATCH` or `BACKUP_DAMAGED` when the set is damaged, `SOURCE_DAMAGED` when a live database is.
    */
-  compareBackup(timestamp: string, options?: CallOptions | null): Promise<BackupComparison>
+  compareBackup(timestamp: string, options?: CompareBackupOptions | null): Promise<BackupComparison>
   /** Adds up what the backups folder holds, in bytes. Takes no lock; all failures reject. */
   storageUsage(options?: CallOptions | null): Promise<StorageUsage>
   /**
@@ -320,6 +349,8 @@ export interface BackupComparison {
   identical: boolean
   /** One entry per database of either side, sorted by `source`. */
   databases: Array<DatabaseComparison>
+  /** Sentences worth reading, for instance that the archive was compared because the set's files are damaged. */
+  warnings: Array<string>
 }
 
 /** A helper for the project that `AQE_PROJECT_ROOT` names, else the one in the current folder: looked up anew on each call. */
@@ -431,10 +462,13 @@ export declare function checkHealth(options?: CheckHealthOptions | null): Promis
 export declare function cleanOldBackups(keepLast?: number, options?: CallOptions | null): Promise<number>
 
 /**
- * Compares a set with the live databases: pages, rows and schema objects that differ. Changes nothing. Rejects with
- * `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one.
+ * Compares a set with the live databases: pages, rows of each table, schema objects. Changes nothing; of a database with a rollback
+ * journal, a temporary copy is made, so that writers wait only for that. With `table`, only that table is compared, and rows are shown.
+ *
+ * Rejects with `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one, `ERR_INVALID_ARG_VALUE` when no
+ * database has the table, `CHECKSUM_MISMATCH` or `BACKUP_DAMAGED` when the set is damaged, `SOURCE_DAMAGED` when a live database is.
  */
-export declare function compareBackup(timestamp: string, options?: CallOptions | null): Promise<BackupComparison>
+export declare function compareBackup(timestamp: string, options?: CompareBackupOptions | null): Promise<BackupComparison>
 
 /**
  * Backs up every database of the project, live, while others read and write.
@@ -458,16 +492,26 @@ export declare function createSafetyBackup(operationName: string, options?: Safe
 export interface DatabaseComparison {
   /** Path relative to the root, `/` separated. */
   source: string
-  /** `missing-here`: in the backup only. `missing-there`: in the project only. */
+  /** By pages. `missing-here`: in the backup only. `missing-there`: in the project only. */
   difference: 'identical' | 'different' | 'missing-here' | 'missing-there'
   /** Pages that differ, over the longer of the two. */
   pagesDifferent: number
   /** Pages of the longer of the two. */
   pagesTotal: number
-  /** Tables whose rows differ in number, or that are on one side only. */
+  /**
+   * Whether every row, the schema and the versions are the same, even if pages are not (after `VACUUM`, for instance); `null` if
+   * `table` left the others out.
+   */
+  sameContent: boolean | null
+  /**
+   * Tables that differ, or could not be compared, sorted by name; those that hold the content of virtual tables among them. With
+   * `table`: that one, if the database has it, whether it differs or not.
+   */
   tables: Array<TableComparison>
-  /** Schema objects added, removed or changed since the backup, as `type name`. */
-  schema: Array<string>
+  /** Schema objects that differ. */
+  schema: Array<SchemaDifference>
+  /** What else differs (`user_version`, `application_id`, the text encoding), in sentences. */
+  notes: Array<string>
 }
 
 /** A database and its newest backup. */
@@ -654,6 +698,16 @@ export interface RestoreResult {
   durationMs: number
 }
 
+/** A schema object that differs. */
+export interface SchemaDifference {
+  /** What it is. */
+  type: 'table' | 'index' | 'view' | 'trigger'
+  /** Its name. */
+  name: string
+  /** Since the backup. */
+  change: 'added' | 'removed' | 'changed'
+}
+
 /** Adds up what the backups folder holds, in bytes. Takes no lock; all failures reject. */
 export declare function storageUsage(options?: CallOptions | null): Promise<StorageUsage>
 
@@ -681,7 +735,7 @@ export interface StorageUsage {
   free: number
 }
 
-/** Rows of a table, in the backup and live. */
+/** One table, in the backup and live. Rows are told apart by their primary key, else by their rowid. */
 export interface TableComparison {
   /** Table name. */
   table: string
@@ -689,6 +743,22 @@ export interface TableComparison {
   backupRows: number | null
   /** Rows now; `null` if there is no such table, or it can't be counted. */
   liveRows: number | null
+  /** Rows that live has and the backup not; `null` if the table was not compared, and `note` says why. */
+  added: number | null
+  /** Rows that the backup has and live not; `null` as above. */
+  removed: number | null
+  /** Rows that both have, with other values in the columns that both have; `null` as above. */
+  changed: number | null
+  /** Columns that live has and the backup not. */
+  columnsAdded: Array<string>
+  /** Columns that the backup has and live not. */
+  columnsRemoved: Array<string>
+  /** Why the table was not compared; or how its rows were told apart, where neither primary key nor rowid could do it. */
+  note: string | null
+  /** With `table`: the first `limit` rows that differ, in the order of the key. */
+  rows?: RowDifference[]
+  /** With `table`: whether more rows differ than `rows` has. */
+  rowsTruncated?: boolean
 }
 
 /** Sets of one day. */

@@ -20,6 +20,7 @@ function calls(p: Project, ts: string): Record<string, () => Promise<unknown>> {
     verifyBackup: () => backup.verifyBackup(ts, options),
     inspectBackup: () => backup.inspectBackup(ts, options),
     compareBackup: () => backup.compareBackup(ts, options),
+    'compareBackup of a table': () => backup.compareBackup(ts, { ...options, table: 'patterns' }),
     storageUsage: () => backup.storageUsage(options),
     checkHealth: () => backup.checkHealth(options),
     'quick checkHealth': () => backup.checkHealth({ ...options, quick: true }),

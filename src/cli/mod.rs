@@ -18,6 +18,7 @@ mod prometheus;
 mod question;
 mod recover;
 mod restore;
+mod rows;
 pub mod signals;
 mod size;
 mod style;

@@ -73,9 +73,12 @@ pub fn inspect_backup<'env>(env: &'env Env, timestamp: Unknown<'env>, options: U
     Base::none().inspect(env, &timestamp, &options)
 }
 
-/// Compares a set with the live databases: pages, rows and schema objects that differ. Changes nothing. Rejects with
-/// `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one.
-#[napi(ts_args_type = "timestamp: string, options?: CallOptions | null", ts_return_type = "Promise<BackupComparison>")]
+/// Compares a set with the live databases: pages, rows of each table, schema objects. Changes nothing; of a database with a rollback
+/// journal, a temporary copy is made, so that writers wait only for that. With `table`, only that table is compared, and rows are shown.
+///
+/// Rejects with `BACKUP_NOT_FOUND` when there is no such set, `INVALID_TIMESTAMP` when there cannot be one, `ERR_INVALID_ARG_VALUE` when no
+/// database has the table, `CHECKSUM_MISMATCH` or `BACKUP_DAMAGED` when the set is damaged, `SOURCE_DAMAGED` when a live database is.
+#[napi(ts_args_type = "timestamp: string, options?: CompareBackupOptions | null", ts_return_type = "Promise<BackupComparison>")]
 pub fn compare_backup<'env>(env: &'env Env, timestamp: Unknown<'env>, options: Unknown<'env>) -> Answer<'env, BackupComparison> {
     Base::none().compare(env, &timestamp, &options)
 }

@@ -93,6 +93,32 @@ export interface RestoreBackupOptions extends CallOptions {
   force?: boolean
 }
 
+/** Options of `compareBackup`. */
+export interface CompareBackupOptions extends CallOptions {
+  /** Compare this table only, and show its rows that differ. ASCII capitals and small letters are the same, as in SQL. Default: all tables, no rows. */
+  table?: string
+  /** With `table`: how many rows to show at most: whole, 1 to 10000. Default: 20. */
+  limit?: number
+}
+
+/**
+ * A value of a row. Integers beyond `Number.MAX_SAFE_INTEGER` and infinite reals are strings. Of a text of more than 4096 bytes, and of
+ * a blob (in hex) of more than 32, there is only a piece: the first, or with `from` the one that begins there and shows the first difference.
+ */
+export type RowValue = null | number | string | { text: string; from?: number; bytes: number } | { blob: string; from?: number; bytes: number }
+
+/** A row that differs from the backup. */
+export interface RowDifference {
+  /** `added`: only live. `removed`: only in the backup. `changed`: in both, with other values. */
+  change: 'added' | 'removed' | 'changed'
+  /** Primary key, or rowid; empty where rows are told apart by their content. */
+  key: Record<string, RowValue>
+  /** The values in the backup; of a changed row, those that differ; `null` for an added one. */
+  before: Record<string, RowValue> | null
+  /** The values now; of a changed row, those that differ; `null` for a removed one. */
+  after: Record<string, RowValue> | null
+}
+
 /** Options of `listBackups`. */
 export interface ListBackupsOptions extends CallOptions {
   /** Also list sets of which only the archive is left. Default: false. */

@@ -9,7 +9,7 @@ use napi::{Env, JsValue, ValueType};
 use super::error::{Caught, Failure, Result, as_object};
 use super::progress::Callback;
 use crate::backup_set::metadata::Kind;
-use crate::operations::{Context, CreateOptions, HealthOptions, RestoreOptions};
+use crate::operations::{CompareOptions, Context, CreateOptions, HealthOptions, MOST_ROWS, RestoreOptions};
 
 const PROJECT: [&str; 5] = ["root", "backupDir", "databases", "busyTimeoutMs", "lockTimeoutMs"];
 const CALL: [&str; 2] = ["signal", "onProgress"];
@@ -107,6 +107,8 @@ impl<'env> Options<'env> {
     pub const SAFETY: [&'static str; 4] = ["compress", "verify", "label", "keepLast"];
     /// The options of restore.
     pub const RESTORE: [&'static str; 2] = ["verify", "force"];
+    /// The options of compare.
+    pub const COMPARE: [&'static str; 2] = ["table", "limit"];
     /// The options of list.
     pub const LIST: [&'static str; 1] = ["archives"];
 
@@ -153,6 +155,20 @@ impl<'env> Options<'env> {
     pub fn restore(&self) -> Result<RestoreOptions> {
         let default = RestoreOptions::default();
         Ok(RestoreOptions { verify: self.boolean("verify", default.verify)?, force: self.boolean("force", default.force)? })
+    }
+
+    /// Reads [`Options::COMPARE`].
+    pub fn compare(&self) -> Result<CompareOptions> {
+        let default = CompareOptions::default();
+        let table = self.string("table")?;
+        let limit = match self.get("limit")? {
+            None => default.limit,
+            Some(_) if table.is_none() => return Err(Failure::wrong_value("options.limit is of rows, which only come with options.table")),
+            // In range and whole, so the conversion is exact.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Some(value) => whole(self.env, &value, "options.limit", 1.0, f64::from(MOST_ROWS), "")? as u32,
+        };
+        Ok(CompareOptions { table, limit })
     }
 
     /// Reads [`Options::LIST`].

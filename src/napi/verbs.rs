@@ -133,8 +133,17 @@ impl Base {
     }
 
     /// compareBackup
-    pub fn compare<'env>(&self, env: &'env Env, timestamp: &Unknown<'env>, options: &Unknown<'env>) -> Answer<'env, BackupComparison> {
-        self.on_set(env, timestamp, options, op::compare)
+    pub fn compare<'env>(&self, env: &'env Env, timestamp: &Unknown<'env>, value: &Unknown<'env>) -> Answer<'env, BackupComparison> {
+        let read = || {
+            let timestamp = options::timestamp(env, timestamp)?;
+            let (call, options) = self.options(env, value, &Options::COMPARE)?;
+            Ok((timestamp, call, options.compare()?))
+        };
+        let (timestamp, call, options) = match read() {
+            Ok((timestamp, call, options)) => (timestamp, Ok(call), options),
+            Err(failure) => (String::new(), Err(failure), op::CompareOptions::default()),
+        };
+        start(env, call, move |context| op::compare(context, &timestamp, &options), |_, finished| Ok(finished.result?.into()))
     }
 
     /// cleanOldBackups

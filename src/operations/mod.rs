@@ -5,6 +5,8 @@ mod blocks;
 mod capture;
 mod clean;
 mod compare;
+mod compare_tables;
+pub mod comparison;
 mod copier;
 mod create;
 mod health;
@@ -29,6 +31,7 @@ mod usage;
 
 pub use clean::{clean, delete};
 pub use compare::compare;
+pub use comparison::*;
 pub use create::create;
 pub use health::check;
 pub use health::types::*;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
-use super::connection::{Live, immutable_uri, translate};
-use super::posix_locks::with_private_files;
+use super::connection::Live;
+use super::private_copy::PrivateCopy;
 use crate::error::{Code, Error, Result};
 
 /// Three verdicts, not two: a database that can't be checked here is not a damaged one.
@@ -44,12 +44,7 @@ pub fn check_live(live: &Live) -> Verdict {
 
 /// Runs `f` on a read-only connection to a copy that is ours alone. Opening reads nothing, so damage shows in `f`.
 pub fn with_private_copy<T>(path: &Path, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-    with_private_files(|| {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(immutable_uri(path)?, flags).map_err(|e| translate(e, "open", path))?;
-        connection.pragma_update(None, "trusted_schema", false).map_err(|e| translate(e, "open", path))?;
-        f(&connection)
-    })
+    f(PrivateCopy::open(path)?.connection())
 }
 
 fn judge(connection: &Connection) -> Verdict {

@@ -8,7 +8,6 @@ use super::connection::{Facts, Live};
 use super::header;
 use super::page_stream;
 use crate::error::{IoContext, Result};
-use crate::progress::Monitor;
 
 /// Pages of the longer of the two, and how many of them differ or are on one side only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +19,8 @@ pub struct PageDifference {
 }
 
 /// Compares the snapshot of `live` with the copy at `path`, page by page; the header's change counters don't count.
-/// With another page size, every page differs.
-pub fn compare(live: &Live, facts: &Facts, path: &Path, monitor: &Monitor) -> Result<PageDifference> {
+/// With another page size, every page differs. `progress` hears of the bytes done, and ends the comparison with its error.
+pub fn compare(live: &Live, facts: &Facts, path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<PageDifference> {
     let mut copy = File::open(path).context("open", path)?;
     let size = copy.metadata().context("look at", path)?.len();
     let page_size = facts.page_size as usize;
@@ -30,7 +29,7 @@ pub fn compare(live: &Live, facts: &Facts, path: &Path, monitor: &Monitor) -> Re
     let (mut number, mut different) = (0u64, 0u64);
     let mut theirs = vec![0u8; page_size];
     page_stream::stream(live, facts, &mut |block| {
-        monitor.check()?;
+        progress(block.len() as u64)?;
         for ours in block.chunks(page_size) {
             number += 1;
             if number > copy_pages {
