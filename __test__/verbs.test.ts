@@ -54,6 +54,7 @@ test('clean refuses what is no whole number from 1, with the reason, and removes
     assert.equal(run.status, 2, args.join(' '));
     assert.ok(run.stderr.length > 20, args.join(' '));
   }
+  for (const n of ['abc', '0', '-3', '1.5']) assert.match((await p.run('clean', n)).stderr, /whole number from 1/);
   assert.equal((await left(p)).length, 2);
 });
 
@@ -252,6 +253,16 @@ test('list shows timestamp, age, kind, state, size and note of each set within 8
   assert.match(stdout, /^Total backups: 6$/m);
   assert.ok(stdout.split('\n').every((l) => l.length <= 80), stdout);
   assert.doesNotMatch(stdout, /\u001b/);
+});
+
+test('list in a folder without backups says where it looked, and which project is above', async (t) => {
+  const p = withData(t);
+  await craftSet(p, daysAgo(1));
+  fs.mkdirSync(p.at('src'));
+  const run = await exec(process.execPath, [path.join(__dirname, '..', 'bin', 'aqe-backup.js'), 'list'], { cwd: p.at('src') });
+  assert.equal(run.status, 0);
+  assert.ok(run.stdout.includes(p.at('src', '.agentic-qe', 'backups')) && run.stdout.includes(`--root ${JSON.stringify(p.root)}`), run.stdout);
+  assert.match(run.stdout, /^Total backups: 0$/m);
 });
 
 test('info tells who made a set, when, for what, and what is in it', async (t) => {

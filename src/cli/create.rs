@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     /// How many backups of each kind to keep
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = super::args::keep)]
     keep: u32,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = then.seconds_until(now);
     match seconds {
-        i64::MIN..=-600 => "in future".to_owned(),
+        ..=-600 => "in future".to_owned(),
         -599..60 => "now".to_owned(),
         60..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
