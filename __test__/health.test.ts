@@ -319,7 +319,7 @@ test('clean-ups that run meanwhile are no damage', { timeout: 120_000 }, async (
   })();
   try {
     await sleep(200);
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 100; i++) {
       const h = await backup.checkHealth({ root: p.root, quick: i % 2 === 0, lockTimeoutMs: 0 });
       // Backups faster than one a second run ahead of the clock, in the end beyond what counts.
       assert.deepEqual(said(h).filter((s) => !/FUTURE|NO_VERIFIED|TOO_OLD/.test(s)), []);

@@ -104,7 +104,7 @@ fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: boo
         Err(e) if e.code == Code::Abort => return Err(e),
         Err(e) => judged.unknown = Some(e.message),
     }
-    let is_well = judged.damage.is_empty() && judged.unknown.is_none();
+    let is_well = judged.damage.is_empty() && judged.unknown.is_none() && !judged.no_checksum;
     // Nobody keeps a clean-up from running meanwhile. A set that was removed or cut down to its archive is not damaged.
     Ok((is_well || is_unchanged(project, set)?).then_some(judged))
 }
