@@ -110,12 +110,12 @@ test('the eight platforms are targets, and each has its own manifest', () => {
   }
 });
 
-test('the published files are the entry, its types, the command and what npm always takes', async () => {
+test('the published files are the entry, its types, the command, the scripts and what npm always takes', async () => {
   const run = await exec('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: packageRoot });
   assert.equal(run.status, 0, run.stderr);
   const [packed] = JSON.parse(run.stdout) as [{ files: { path: string }[] }];
   const files = packed.files.map((f) => f.path);
-  for (const needed of ['index.js', 'index.d.ts', 'package.json', 'bin/aqe-backup.js']) assert.ok(files.includes(needed), `${needed} is not published`);
+  for (const needed of ['index.js', 'index.d.ts', 'package.json', 'bin/aqe-backup.js', 'scripts/aqe-backup.sh', 'scripts/backup-databases.sh', 'scripts/restore-databases.sh', 'scripts/manage-backups.sh']) assert.ok(files.includes(needed), `${needed} is not published`);
   for (const file of files) assert.doesNotMatch(file, /^(src|__test__|target|npm|benchmark|node_modules|\.)|Cargo|\.rs$|\.test\./, `${file} is published`);
 });
 

@@ -236,7 +236,7 @@ test('list shows timestamp, age, kind, state, size and note of each set within 8
   fs.truncateSync(path.join(p.backups, `agentdb.db.backup.${cut}`), 10);
   const unverified = await craftSet(p, daysAgo(2), { kind: 'safety', verified: false });
   const shrunk = await craftSet(p, daysAgo(1.2));
-  editMetadata(p.backups, shrunk, (m) => void Object.assign(m, { shrunk_since: damaged, label: 'a\u001b[31m note' }));
+  editMetadata(p.backups, shrunk, (m) => void Object.assign(m, { shrunk_since: damaged, label: 'a\u001b[31m n' }));
   const verified = await craftSet(p, new Date(Date.now() - 5 * 60_000), { archive: true });
   const legacy = await craftSet(p, daysAgo(100), { legacy: true });
   const archive = await craftSet(p, daysAgo(50), { archive: true });
@@ -244,7 +244,7 @@ test('list shows timestamp, age, kind, state, size and note of each set within 8
   const { stdout } = await p.run('list');
   const line = (ts: string) => stdout.split('\n').find((l) => l.includes(ts)) ?? assert.fail(`${ts} is not in ${stdout}`);
   assert.match(line(verified), /5 min  automated  verified .* KB .* yes/);
-  assert.match(line(shrunk), /28 h  automated  shrunk .*a \[31m note$/);
+  assert.match(line(shrunk), /28 h  automated  shrunk .*a \[31m n$/);
   assert.match(line(unverified), /2 d  safety +unverified/);
   assert.match(line(cut), /3 d  manual +incomplete/);
   assert.match(line(damaged), /40 d  automated +damaged/);
@@ -311,6 +311,32 @@ test('size draws what each kind and each day use; the numbers are those of stora
   const plain = await exec(process.execPath, [path.join(__dirname, '..', 'bin', 'aqe-backup.js'), 'size'], { cwd: p.root, env: cleanEnv({ LC_ALL: 'C' }) });
   assert.match(plain.stdout, /^automated .*#{5}/m);
   assert.doesNotMatch(plain.stdout, /[^\x00-\x7f]/);
+});
+
+// --- create, restore ------------------------------------------------------------------------------------------------
+
+test('create --keep all removes nothing; flags may be said twice, and the last one counts', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 12; i++) await craftSet(p, daysAgo(20 - i));
+  const made = await p.json('create', '--keep', 'all', '--compress', '--no-compress', '--no-compress', '--json');
+  assert.deepEqual([made.status, made.document.removed, made.document.compressed], [0, 0, false], made.stderr);
+  assert.equal((await left(p)).length, 13);
+  assert.match((await p.run('create', '--keep', 'some')).stderr, /whole number.*or all/);
+});
+
+test('restore without a terminal tells a wrong timestamp before it asks for --force', async (t) => {
+  const p = withData(t);
+  const ts = await craftSet(p, daysAgo(1));
+  for (const [args, status] of [[['yesterday'], 2], [['20200101-000000'], 10], [[ts], 1]] as const) assert.equal((await p.run('restore', ...args)).status, status, args.join(' '));
+});
+
+test('the command without its native part says so in a line', async (t) => {
+  const p = project(t);
+  fs.mkdirSync(p.at('bin'));
+  for (const file of ['bin/aqe-backup.js', 'index.js', 'package.json']) fs.copyFileSync(path.join(__dirname, '..', file), p.at(file));
+  const run = await exec(process.execPath, [p.at('bin', 'aqe-backup.js'), 'list'], { cwd: p.root });
+  assert.equal(run.status, 1);
+  assert.match(run.stderr, /^aqe-backup: the native part for .* can't be loaded; install @agentic-qe\/backup again[^\n]*\n$/);
 });
 
 // --- suggestions, completions, help ---------------------------------------------------------------------------------

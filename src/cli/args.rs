@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,
     /// Print one JSON document instead of text
-    #[arg(long, global = true, help_heading = "Everywhere")]
+    #[arg(long, global = true, overrides_with = "json", help_heading = "Everywhere")]
     pub json: bool,
     #[command(flatten)]
     pub place: Place,

@@ -222,15 +222,24 @@ pub(super) fn report_age(databases: &[DatabaseHealth], max: Duration, now: Times
             continue;
         };
         if age > max.as_secs() {
-            let hours = |seconds: u64| format!("{:.1} hours", seconds as f64 / 3600.0);
             let message = format!(
                 "the newest verified backup of {}, {newest}, is {} old, and {} are allowed",
                 d.source,
-                hours(age),
-                hours(max.as_secs())
+                spelled(age),
+                spelled(max.as_secs())
             );
             findings.push(Finding::new(FindingCode::BackupTooOld, &d.source, message, remedy()));
         }
+    }
+}
+
+/// A length of time in the largest unit that says it well.
+fn spelled(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} seconds"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
