@@ -350,27 +350,20 @@ mod platform {
         if !path.starts_with(b"/") {
             return None;
         }
-        // The one character that the kernel writes otherwise here.
-        let path = OsString::from_vec(path.to_vec().replace(b"\\012", b"\n"));
-        let (path, nameless) = parse_name(&path);
+        let (path, nameless) = parse_name(&unescaped(path));
         Some(Mapping { range, executable, inode, path, nameless })
     }
 
-    trait Replace {
-        fn replace(self, from: &[u8], to: &[u8]) -> Vec<u8>;
-    }
-
-    impl Replace for Vec<u8> {
-        fn replace(self, from: &[u8], to: &[u8]) -> Vec<u8> {
-            let mut made = Vec::with_capacity(self.len());
-            let mut rest = &self[..];
-            while !rest.is_empty() {
-                let (piece, n) = if rest.starts_with(from) { (to, from.len()) } else { (&rest[..1], 1) };
-                made.extend_from_slice(piece);
-                rest = &rest[n..];
-            }
-            made
+    /// A path as it is: a line feed in it is the one character that the kernel writes otherwise in `maps`.
+    fn unescaped(path: &[u8]) -> OsString {
+        let mut rest = path;
+        let mut made = Vec::with_capacity(path.len());
+        while let Some((first, others)) = rest.split_first() {
+            let (byte, after) = rest.strip_prefix(b"\\012").map_or((*first, others), |after| (b'\n', after));
+            made.push(byte);
+            rest = after;
         }
+        OsString::from_vec(made)
     }
 
     fn describe(id: u32, uses: Vec<Use>, scanner: &mut Scanner, monitor: &Monitor) -> Result<Process> {

@@ -2,6 +2,7 @@
 //! looked for in the file's bytes, whatever the file is called and however SQLite was linked into it.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::sqlite::posix_locks::GUARD_MARK;
@@ -43,7 +44,6 @@ const NEAR: u64 = 64 << 10;
 
 /// Looks through `file`, which must be an ELF file; `None` if it is none or has no SQLite in it. `check` may call it off.
 pub fn find(file: &mut (impl Read + Seek), mut check: impl FnMut() -> Result<()>) -> Result<Option<Build>> {
-    let io = |e: io::Error| Error::io(e, "read", std::path::Path::new("a mapped file"));
     let mut magic = [0u8; 4];
     if file.read_exact(&mut magic).is_err() || magic != *b"\x7fELF" {
         return Ok(None);
@@ -53,15 +53,15 @@ pub fn find(file: &mut (impl Read + Seek), mut check: impl FnMut() -> Result<()>
         id = find_id(block).map(|i| (at + i as u64, String::from_utf8_lossy(&block[i..i + 10]).into_owned()));
         id.is_some()
     })
-    .map_err(|e| e.unwrap_or_else(io))?;
+    .map_err(Stop::into_error)?;
     let Some((at, date)) = id else { return Ok(None) };
     let mut guarded = false;
     blocks(file, GUARD_MARK.len(), &mut check, |_, block| {
         guarded = position(block, GUARD_MARK).is_some();
         guarded
     })
-    .map_err(|e| e.unwrap_or_else(io))?;
-    let version = version_near(file, at).map_err(io)?;
+    .map_err(Stop::into_error)?;
+    let version = version_near(file, at).map_err(unread)?;
     Ok(Some(Build { date, version, guarded }))
 }
 
@@ -72,12 +72,16 @@ enum Stop {
 }
 
 impl Stop {
-    fn unwrap_or_else(self, f: impl FnOnce(io::Error) -> Error) -> Error {
+    fn into_error(self) -> Error {
         match self {
             Stop::Ours(e) => e,
-            Stop::Read(e) => f(e),
+            Stop::Read(e) => unread(e),
         }
     }
+}
+
+fn unread(e: io::Error) -> Error {
+    Error::io(e, "read", Path::new("a mapped file"))
 }
 
 /// Gives `each` the file block by block, each one beginning with the end of the one before, so that nothing of `length`

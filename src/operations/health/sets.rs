@@ -54,7 +54,7 @@ pub(super) fn judge_all<'a>(
     for set in sets {
         ctx.monitor.check()?;
         let future = retention::is_future(set.timestamp, now);
-        let judged = if quick { Some(by_record(set, future)) } else { by_bytes(ctx, project, set, future)? };
+        let judged = if quick { by_record(project, set, future)? } else { by_bytes(ctx, project, set, future)? };
         all.extend(judged);
     }
     Ok(all)
@@ -65,7 +65,19 @@ fn empty(set: &SetEntry, future: bool) -> Judged<'_> {
     Judged { set, good: BTreeSet::new(), marked: marked.collect(), damage: Vec::new(), unknown: None, no_checksum: false, future }
 }
 
-fn by_record(set: &SetEntry, future: bool) -> Judged<'_> {
+/// `None`: the set was removed while we looked.
+fn by_record<'a>(project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
+    let judged = read_record(set, future);
+    if judged.damage.is_empty() && !judged.no_checksum {
+        return Ok(Some(judged));
+    }
+    // The folder was listed before the record was read: of a set that was published in between, files seem to be missing.
+    let Some(now) = catalog::find(&project.backup_dir, set.timestamp)? else { return Ok(None) };
+    let Judged { good, marked, damage, unknown, no_checksum, .. } = read_record(&now, future);
+    Ok(Some(Judged { set, good, marked, damage, unknown, no_checksum, future }))
+}
+
+fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
     let mut judged = empty(set, future);
     if let Some(Err(e)) = &set.metadata {
         note(&mut judged, e.code, e.message.clone());
@@ -92,7 +104,7 @@ fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: boo
         Err(e) if e.code == Code::Abort => return Err(e),
         Err(e) => judged.unknown = Some(e.message),
     }
-    let is_well = judged.damage.is_empty() && judged.unknown.is_none();
+    let is_well = judged.damage.is_empty() && judged.unknown.is_none() && !judged.no_checksum;
     // Nobody keeps a clean-up from running meanwhile. A set that was removed or cut down to its archive is not damaged.
     Ok((is_well || is_unchanged(project, set)?).then_some(judged))
 }
