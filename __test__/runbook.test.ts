@@ -45,8 +45,9 @@ const state = (p: Project): string[] => sources.map((s) => contents(p.at(s)));
 async function sample(t: Context): Promise<Sample> {
   const p = project(t);
   makeDatabase(p.at(agentdb), { rows: 200 });
-  makeDatabase(p.at(memory), { rows: megabytes ? megabytes * 300 : 500, journal: 'wal', after: megabytes ? 'UPDATE episodes SET embedding = randomblob(2900); VACUUM' : '' });
+  makeDatabase(p.at(memory), { rows: megabytes ? megabytes * 240 : 500, journal: 'wal', after: megabytes ? 'UPDATE episodes SET embedding = randomblob(2900); VACUUM' : '' });
   const s: Sample = { p, names: new Names(p.root, '/srv/app', megabytes > 0), at: {}, then: {} };
+  if (megabytes) console.log(`${memory}: ${(fs.statSync(p.at(memory)).size / 1e6).toFixed(0)} MB`);
   let next = 1_000_000;
   for (const [shown, hours] of Object.entries(nights)) {
     s.at[shown] = await craftSet(p, daysAgo(hours / 24), { sources, archive: true });
@@ -141,6 +142,7 @@ const sections: Record<string, Setup> = {
     return { around: { 1: () => void other.end() } };
   },
   'The disk is full': async (t, s) => {
+    if (megabytes) return { skip: 'the disk of this test is in memory' };
     for (let day = 6; day > 2; day--) await craftSet(s.p, daysAgo(day), { sources, archive: true });
     const now = state(s.p);
     const used = fs.readdirSync(s.p.backups).reduce((sum, name) => sum + Math.ceil(fs.statSync(path.join(s.p.backups, name)).size / 4096) * 4096, 0);
@@ -209,17 +211,17 @@ async function run(t: Context & { skip(why: string): void }, section: Section, s
   const made = (await setup(t, s)) ?? {};
   if (made.skip) return t.skip(made.skip);
   const shell = await shellIn(t, s.p, made);
-  let ms = 0;
+  const seconds: number[] = [];
   for (const [i, block] of section.blocks.entries()) {
     const where = `${page}:${block.line}`;
     await made.around?.[i]?.();
     const ran = await shell.run(s.names.command(block.text, where));
-    ms += ran.ms;
+    seconds.push(ran.ms / 1000);
     assert.equal(ran.exit, block.exit, `${where}: exit code ${ran.exit}\n${ran.printed}`);
     s.names.match(block.expected, ran.printed, where);
   }
   await shell.end();
-  if (megabytes) console.log(`${section.heading}: ${(ms / 1000).toFixed(1)} s`);
+  if (megabytes) console.log(`${section.heading}: ${seconds.reduce((a, b) => a + b).toFixed(1)} s (${seconds.map((n) => n.toFixed(1)).join(' + ')})`);
   if (made.after) await made.after(s);
   else assert.deepEqual(state(s.p), s.then[last], 'the databases are not as the section promises');
 }
