@@ -45,8 +45,12 @@ impl Asked {
         let mut names: Vec<&String> = self.others.iter().collect();
         names.sort_by_key(distance);
         let nearest: Vec<String> = names.into_iter().take(NEAREST).map(|n| format!("{n:?}")).collect();
-        let way_out = if nearest.is_empty() { "there is no table at all".to_owned() } else { format!("the nearest: {}", nearest.join(", ")) };
-        Err(Error::new(Code::InvalidArgValue, format!("no database has a table {:?}, neither in the backup nor now; {way_out}", self.table)))
+        let way_out =
+            if nearest.is_empty() { "there is no table at all".to_owned() } else { format!("the nearest: {}", nearest.join(", ")) };
+        Err(Error::new(
+            Code::InvalidArgValue,
+            format!("no database has a table {:?}, neither in the backup nor now; {way_out}", self.table),
+        ))
     }
 }
 
@@ -86,7 +90,12 @@ struct Counted<'s> {
 }
 
 /// Compares all tables, or the one asked for. Those that are the same are left out, unless asked for.
-pub(super) fn compare(then: &Side<'_>, now: &Side<'_>, mut asked: Option<&mut Asked>, meter: &mut Meter<'_>) -> Result<Vec<TableComparison>> {
+pub(super) fn compare(
+    then: &Side<'_>,
+    now: &Side<'_>,
+    mut asked: Option<&mut Asked>,
+    meter: &mut Meter<'_>,
+) -> Result<Vec<TableComparison>> {
     if let Some(asked) = asked.as_deref_mut() {
         asked.look_for(then);
         asked.look_for(now);
@@ -197,7 +206,11 @@ fn not_comparable(then: &Side<'_>, now: &Side<'_>, table: &Counted<'_>) -> Optio
         side.tables.iter().filter(|(n, s)| s.kind == Kind::Shadow && n.starts_with(&prefix)).map(|(_, s)| s.name.clone()).collect()
     };
     let names: BTreeSet<String> = shadows(then).into_iter().chain(shadows(now)).collect();
-    let content = if names.is_empty() { String::new() } else { format!("; what it holds is in {}", names.into_iter().collect::<Vec<_>>().join(", ")) };
+    let content = if names.is_empty() {
+        String::new()
+    } else {
+        format!("; what it holds is in {}", names.into_iter().collect::<Vec<_>>().join(", "))
+    };
     Some(format!("a virtual table is not compared itself{content}"))
 }
 
@@ -208,5 +221,5 @@ fn owner(then: &Side<'_>, now: &Side<'_>, shape: &Shape) -> Option<String> {
     }
     let name = shape.name.to_ascii_lowercase();
     let owners = now.tables.iter().chain(&then.tables).filter(|(n, s)| s.kind == Kind::Virtual && name.starts_with(&format!("{n}_")));
-    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("holds content of the virtual table {}", s.name))
+    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("content of the virtual table {}", s.name))
 }

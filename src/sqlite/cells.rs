@@ -224,7 +224,10 @@ mod tests {
 
     fn value() -> impl Strategy<Value = Value> {
         let edge = prop_oneof![Just(i64::MAX), Just(i64::MIN), Just(1 << 53), Just((1 << 53) + 1), -3i64..3];
-        let text = proptest::collection::vec(prop_oneof![Just('a'), Just('A'), Just(' '), Just('Z'), Just('_'), Just('\0'), Just('é'), Just('\u{ff5e}'), Just('😀')], 0..4);
+        let text = proptest::collection::vec(
+            prop_oneof![Just('a'), Just('A'), Just(' '), Just('Z'), Just('_'), Just('\0'), Just('é'), Just('\u{ff5e}'), Just('😀')],
+            0..4,
+        );
         prop_oneof![
             Just(Value::Null),
             edge.clone().prop_map(Value::Integer),
@@ -244,7 +247,9 @@ mod tests {
         let sql = format!(
             // An index orders NULL too, which `<` does not.
             "SELECT {}, {}, a IS b COLLATE {collation}, (SELECT x FROM (SELECT 1 AS x, a AS y FROM t UNION ALL SELECT 2, b FROM t) ORDER BY y COLLATE {collation} LIMIT 1) FROM t",
-            reading.select("a"), reading.select("b"), collation = collation.as_str()
+            reading.select("a"),
+            reading.select("b"),
+            collation = collation.as_str()
         );
         let mut statement = c.prepare(&sql).map_err(e)?;
         let mut rows = statement.query([]).map_err(e)?;
@@ -253,7 +258,13 @@ mod tests {
         let (x, y) = (reading.cell(row, 0).map_err(e)?, reading.cell(row, 1).map_err(e)?);
         let equal: bool = row.get(width - 2).map_err(e)?;
         let first: i64 = row.get(width - 1).map_err(e)?;
-        let wanted = if equal { Ordering::Equal } else if first == 1 { Ordering::Less } else { Ordering::Greater };
+        let wanted = if equal {
+            Ordering::Equal
+        } else if first == 1 {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        };
         prop_assert_eq!(x.order(y, collation, reading.0), wanted, "{:?} {:?} {:?}", x, y, collation);
         Ok(())
     }

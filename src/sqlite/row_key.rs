@@ -47,7 +47,9 @@ fn same(a: &Key, b: &Key) -> bool {
     match (a, b) {
         (Key::Integer(a), Key::Integer(b)) => a.eq_ignore_ascii_case(b),
         (Key::Rowid(_), Key::Rowid(_)) | (Key::Nothing, Key::Nothing) => true,
-        (Key::Primary { parts: a, .. }, Key::Primary { parts: b, .. }) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_part(a, b)),
+        (Key::Primary { parts: a, .. }, Key::Primary { parts: b, .. }) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_part(a, b))
+        }
         _ => false,
     }
 }

@@ -91,7 +91,8 @@ fn shape(connection: &Connection, name: String, kind: Kind, without_rowid: bool)
         return Ok(Shape { name, kind, columns: Vec::new(), key: Key::Nothing, indexed: false });
     }
     let mut statement = connection.prepare_cached("SELECT name, pk, hidden FROM pragma_table_xinfo(?1, 'main')")?;
-    let all: Vec<(String, i64, i64)> = statement.query_map([&name], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect::<Result<_, _>>()?;
+    let all: Vec<(String, i64, i64)> =
+        statement.query_map([&name], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect::<Result<_, _>>()?;
     let mut statement = connection.prepare_cached("SELECT name, origin = 'pk' FROM pragma_index_list(?1, 'main')")?;
     let indexes: Vec<(String, bool)> = statement.query_map([&name], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
     let primary = indexes.iter().find(|(_, is_primary)| *is_primary);
