@@ -125,6 +125,42 @@ export interface ListBackupsOptions extends CallOptions {
   archives?: boolean
 }
 
+/** Options of `checkHealth`. */
+export interface CheckHealthOptions extends CallOptions {
+  /** How many hours old the newest good backup of a database may be: more than 0. Default: 26. */
+  maxAgeHours?: number
+  /** How many bytes the backups folder may take: whole, at least 1; from 80 % of it on there is a warning. Default: no limit. */
+  maxSizeBytes?: number
+  /** Open no database and read no backup: look at names, sizes and records only. Default: false. */
+  quick?: boolean
+}
+
+/** What `checkHealth` can find. Stable: names are never changed or given another meaning; there may be more one day. */
+export type HealthFindingCode =
+  | 'SOURCE_DAMAGED'
+  | 'BACKUP_DAMAGED'
+  | 'SOURCE_WAS_DAMAGED'
+  | 'RESTORE_PENDING'
+  | 'NAMELESS_DATABASE'
+  | 'NAMELESS_WAL'
+  | 'FOREIGN_WAL'
+  | 'TWO_SQLITE_LIBRARIES'
+  | 'NO_VERIFIED_BACKUP'
+  | 'BACKUP_TOO_OLD'
+  | 'NO_SPACE'
+  | 'STORAGE_FULL'
+  | 'STORAGE_NEARLY_FULL'
+  | 'DATABASE_MISSING'
+  | 'ROWS_LOST'
+  | 'BACKUP_SHRUNK'
+  | 'DATABASE_NOT_CHECKED'
+  | 'BACKUP_NOT_CHECKED'
+  | 'BACKUP_WITHOUT_CHECKSUM'
+  | 'BACKUP_IN_FUTURE'
+  | 'LEFTOVERS'
+  | 'SQLITE_LOADED_TWICE'
+  | 'OLD_SQLITE'
+
 /** What SQLite says of one database of a set. */
 export interface SqliteRecord {
   /** Bytes of a page. */
@@ -282,6 +318,12 @@ export declare class BackupHelper {
   /** Adds up what the backups folder holds, in bytes. Takes no lock; all failures reject. */
   storageUsage(options?: CallOptions | null): Promise<StorageUsage>
   /**
+   * Looks whether every database has a fresh, verified backup, whether backups and databases are undamaged, whether there is room,
+   * and whether a process endangers a database. What is not as it should be is a finding, with a remedy. Changes nothing, and waits
+   * for no other run. Rejects with `NO_DATABASES` when there is nothing to look after, and when the look itself fails.
+   */
+  checkHealth(options?: CheckHealthOptions | null): Promise<Health>
+  /**
    * Finishes or undoes what a run that died has left behind: a half-done restore, half-made sets. Every operation that takes the
    * lock does so too; this does nothing else, and nothing at all when there is nothing to do. All failures reject.
    *
@@ -406,6 +448,13 @@ export interface CapturedDatabase {
 }
 
 /**
+ * Looks whether every database has a fresh, verified backup, whether backups and databases are undamaged, whether there is room,
+ * and whether a process endangers a database. What is not as it should be is a finding, with a remedy. Changes nothing, and waits
+ * for no other run. Rejects with `NO_DATABASES` when there is nothing to look after, and when the look itself fails.
+ */
+export declare function checkHealth(options?: CheckHealthOptions | null): Promise<Health>
+
+/**
  * Removes old sets: all but the newest `keepLast` (whole, 1 to 1000000, default 10) `automated` ones and, counted apart, the
  * newest `keepLast` `safety` ones. Archives stay until they are 90 days old; `manual` sets and the newest verified set of any
  * database stay whatever their age. Resolves with the number of sets removed; all failures reject.
@@ -465,6 +514,18 @@ export interface DatabaseComparison {
   notes: Array<string>
 }
 
+/** A database and its newest backup. */
+export interface DatabaseHealth {
+  /** Path relative to the root, `/` separated. */
+  source: string
+  /** Bytes of the file and its `-wal`. */
+  size: number
+  /** Its newest verified, undamaged backup; absent if there is none. Backups dated in the future don't count. */
+  newestBackup?: string
+  /** Seconds since then; absent if there is none. */
+  ageSeconds?: number
+}
+
 /** The verdict on one file of a set. */
 export interface FileReport {
   /** File name in the backups folder. */
@@ -475,6 +536,54 @@ export interface FileReport {
   ok: boolean
   /** Why not; empty when `ok`. */
   problems: Array<BackupProblem>
+}
+
+/** How the project and its backups are. */
+export interface Health {
+  /** There is no critical finding. */
+  healthy: boolean
+  /** What is not as it should be, worst first. */
+  findings: Array<HealthFinding>
+  /** The newest verified, undamaged backup of any database; absent if there is none. */
+  newestBackup?: string
+  /** One entry per database, sorted by `source`. */
+  databases: Array<DatabaseHealth>
+  /** Backups, those of which only the archive is left not counted. */
+  backups: number
+  /** Backups of which only the archive is left. */
+  archivesOnly: number
+  /** Backups that are damaged, or copies of a database that was. */
+  damagedBackups: number
+  /** Bytes of everything in the backups folder. */
+  totalSize: number
+  /** What it may take; absent if that was not said. */
+  maxSizeBytes?: number
+  /** Free bytes where the backups are. */
+  free: number
+  /** Bytes that have to be free for the next backup. */
+  nextBackupSize: number
+  /** Absent where the system does not tell which process has which file open (all but Linux). */
+  processes?: ProcessCount
+  /** When it was so: ISO 8601, UTC. */
+  checkedAt: string
+  /** What was not looked at, and other sentences that are no findings. */
+  notes: Array<string>
+  /** Milliseconds from the call to the end of the work. */
+  durationMs: number
+}
+
+/** Something that is not as it should be. */
+export interface HealthFinding {
+  /** For programs; never changed or given another meaning. */
+  code: HealthFindingCode
+  /** `critical`: data is lost or may be, somebody has to act. `warning`: worth a look. */
+  severity: 'critical' | 'warning'
+  /** One sentence that names the thing. */
+  message: string
+  /** What to do about it. */
+  remedy: string
+  /** What it is about: a database (relative to the root), a backup's timestamp, a folder, or a library. */
+  subject: string
 }
 
 /**
@@ -488,6 +597,16 @@ export declare function inspectBackup(timestamp: string, options?: CallOptions |
  * be read rejects (`PERMISSION_DENIED`, `IO_ERROR`).
  */
 export declare function listBackups(options?: ListBackupsOptions | null): Promise<BackupInfo[]>
+
+/** How many processes were looked at. */
+export interface ProcessCount {
+  /** Have a database of the project open, this one included if it has. */
+  using: number
+  /** Were looked at. */
+  examined: number
+  /** Could not be looked at, because they belong to other accounts. */
+  unreadable: number
+}
 
 /** One report on a running operation, at most one per 50 ms and at the start of each phase. */
 export interface ProgressEvent {

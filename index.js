@@ -837,6 +837,7 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.BackupHelper = nativeBinding.BackupHelper
 module.exports.backupHelper = nativeBinding.backupHelper
+module.exports.checkHealth = nativeBinding.checkHealth
 module.exports.cleanOldBackups = nativeBinding.cleanOldBackups
 module.exports.compareBackup = nativeBinding.compareBackup
 module.exports.createBackup = nativeBinding.createBackup

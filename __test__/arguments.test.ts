@@ -21,6 +21,7 @@ const functions: Record<string, unknown[]> = {
   inspectBackup: ['20250116-120000'],
   compareBackup: ['20250116-120000'],
   storageUsage: [],
+  checkHealth: [],
   recover: [],
   withSafetyBackup: ['operation', () => 0],
 };

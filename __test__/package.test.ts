@@ -26,7 +26,7 @@ interface Manifest {
 }
 const read = (...parts: string[]): Manifest => JSON.parse(fs.readFileSync(path.join(packageRoot, ...parts), 'utf8')) as Manifest;
 const manifest = read('package.json');
-const names = ['createBackup', 'createSafetyBackup', 'restoreBackup', 'listBackups', 'verifyBackup', 'cleanOldBackups', 'BackupHelper', 'backupHelper', 'withSafetyBackup', 'inspectBackup', 'compareBackup', 'storageUsage', 'recover'];
+const names = ['createBackup', 'createSafetyBackup', 'restoreBackup', 'listBackups', 'verifyBackup', 'cleanOldBackups', 'BackupHelper', 'backupHelper', 'withSafetyBackup', 'inspectBackup', 'compareBackup', 'storageUsage', 'checkHealth', 'recover'];
 
 const platforms: Record<string, { target: string; os: string; cpu: string; libc?: string }> = {
   'darwin-x64': { target: 'x86_64-apple-darwin', os: 'darwin', cpu: 'x64' },
@@ -110,12 +110,12 @@ test('the eight platforms are targets, and each has its own manifest', () => {
   }
 });
 
-test('the published files are the entry, its types, the command and what npm always takes', async () => {
+test('the published files are the entry, its types, the command, the scripts and what npm always takes', async () => {
   const run = await exec('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: packageRoot });
   assert.equal(run.status, 0, run.stderr);
   const [packed] = JSON.parse(run.stdout) as [{ files: { path: string }[] }];
   const files = packed.files.map((f) => f.path);
-  for (const needed of ['index.js', 'index.d.ts', 'package.json', 'bin/aqe-backup.js']) assert.ok(files.includes(needed), `${needed} is not published`);
+  for (const needed of ['index.js', 'index.d.ts', 'package.json', 'bin/aqe-backup.js', 'scripts/aqe-backup.sh', 'scripts/backup-databases.sh', 'scripts/restore-databases.sh', 'scripts/manage-backups.sh']) assert.ok(files.includes(needed), `${needed} is not published`);
   for (const file of files) assert.doesNotMatch(file, /^(src|__test__|target|npm|benchmark|node_modules|\.)|Cargo|\.rs$|\.test\./, `${file} is published`);
 });
 

@@ -22,6 +22,8 @@ function calls(p: Project, ts: string): Record<string, () => Promise<unknown>> {
     compareBackup: () => backup.compareBackup(ts, options),
     'compareBackup of a table': () => backup.compareBackup(ts, { ...options, table: 'patterns' }),
     storageUsage: () => backup.storageUsage(options),
+    checkHealth: () => backup.checkHealth(options),
+    'quick checkHealth': () => backup.checkHealth({ ...options, quick: true }),
     recover: () => backup.recover(options),
     cleanOldBackups: () => backup.cleanOldBackups(5, options),
     withSafetyBackup: () => backup.withSafetyBackup('x', () => Promise.reject(new Error('back')), options),

@@ -2,12 +2,25 @@
 // The command: hands its arguments to the addon, and Ctrl-C as an abort, so that what was begun is cleaned up.
 'use strict'
 
-const { noteSignal, runCli } = require('../index.js')
+const { noteSignal, runCli } = addon()
+
+function addon() {
+  try {
+    return require('../index.js')
+  } catch (error) {
+    // Without the package of this platform there is nothing to run; napi's own message is long and names no way out.
+    process.stderr.write(
+      `aqe-backup: the native part for ${process.platform}-${process.arch} can't be loaded; install @agentic-qe/backup again ` +
+        `on this machine, with optional dependencies (${error.message.replace(/\s+/g, ' ')})\n`,
+    )
+    process.exit(1)
+  }
+}
 
 const controller = new AbortController()
 for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
   process.on(name, () => {
-    // A second signal is from somebody who can't wait; what is left behind then is swept by the next run.
+    // Somebody is at a question, or can't wait; what is left behind then is swept by the next run.
     if (!noteSignal(number)) process.exit(130)
     controller.abort()
   })

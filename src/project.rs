@@ -78,9 +78,14 @@ impl Project {
         Ok(discovery)
     }
 
+    /// A folder above the root that looks like a project: what somebody may have meant who is in a folder of it.
+    pub fn parent_project(&self) -> Option<&Path> {
+        self.root.ancestors().skip(1).find(|a| a.join(HOME).is_dir())
+    }
+
     fn nothing_found(&self, patterns: Option<&[String]>) -> Error {
         let looked = patterns.map_or_else(|| "*.db and .agentic-qe/*.db".to_owned(), |p| p.join(", "));
-        let hint = match self.root.ancestors().skip(1).find(|a| a.join(HOME).is_dir()) {
+        let hint = match self.parent_project() {
             Some(parent) => format!("; {} has a {HOME} folder: did you mean root: {:?}?", parent.display(), parent.display().to_string()),
             None => "; pass the project's folder as root, or name the files with databases".to_owned(),
         };

@@ -25,6 +25,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Automated, Kind::Manual, Kind::Safety];
+
     /// As in JavaScript and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +39,7 @@ impl Kind {
 
     /// The inverse of [`Kind::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Kind::Automated, Kind::Manual, Kind::Safety].into_iter().find(|k| k.as_str() == text)
+        Kind::ALL.into_iter().find(|k| k.as_str() == text)
     }
 }
 

@@ -32,6 +32,11 @@ impl Timestamp {
         self.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
+    /// Seconds since 1970, as Unix counts.
+    pub fn to_unix(self) -> i64 {
+        TimeZone::UTC.to_timestamp(self.0).map_or(0, |t| t.as_second())
+    }
+
     /// The day in UTC: `2025-01-16`.
     pub fn day(self) -> String {
         self.0.strftime("%Y-%m-%d").to_string()
@@ -86,6 +91,7 @@ mod tests {
             let t = Timestamp::from_instant(Instant::from_second(seconds)?);
             prop_assert_eq!(t.to_string().parse::<Timestamp>()?, t);
             prop_assert_eq!(t.to_string().len(), LEN);
+            prop_assert_eq!(t.to_unix(), seconds);
         }
 
         #[test]

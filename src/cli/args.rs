@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{clean, compare, completions, create, delete, exec, info, list, recover, restore, size, verify};
+use super::{check, clean, compare, completions, create, delete, exec, info, list, recover, restore, size, verify};
 use crate::operations::Context;
 use crate::progress::Monitor;
 
@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,
     /// Print one JSON document instead of text
-    #[arg(long, global = true, help_heading = "Everywhere")]
+    #[arg(long, global = true, overrides_with = "json", help_heading = "Everywhere")]
     pub json: bool,
     #[command(flatten)]
     pub place: Place,
@@ -81,6 +81,9 @@ pub(super) enum Verb {
     /// Show how the databases differ from a backup
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::Arguments),
+    /// Say whether backups, databases and what is around them are well: for cron, monitoring and people
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Arguments),
     /// Show all that a backup says of itself
     #[command(after_help = info::EXAMPLES)]
     Info(info::Arguments),
@@ -112,6 +115,7 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Restore(_) => "restore",
             Verb::Compare(_) => "compare",
+            Verb::Check(_) => "check",
             Verb::Info(_) => "info",
             Verb::Size => "size",
             Verb::Clean(_) => "clean",
@@ -121,4 +125,10 @@ impl Verb {
             Verb::Recover => "recover",
         }
     }
+}
+
+/// How many backups to keep.
+pub(super) fn keep(text: &str) -> Result<u32, String> {
+    let wanted = "write how many backups to keep, a whole number from 1 to 1000000";
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| wanted.to_owned())
 }

@@ -19,9 +19,7 @@ fn draw(value: u64, most: u64, width: usize, blocks: bool) -> String {
         return "#".repeat((eighths + 4) / 8).chars().chain((eighths < 4).then_some('.')).collect();
     }
     let mut text = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
-        text.push(EIGHTHS[eighths % 8]);
-    }
+    text.extend((!eighths.is_multiple_of(8)).then(|| EIGHTHS[eighths % 8]));
     text
 }
 

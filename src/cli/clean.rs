@@ -24,7 +24,7 @@ lost most of its rows, and backups dated in the future.";
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How many automated and, counted apart, how many safety backups to keep [default: 10]
-    #[arg(value_name = "N", conflicts_with = "policy", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(value_name = "N", conflicts_with = "policy", allow_negative_numbers = true, value_parser = super::args::keep)]
     keep: Option<u32>,
     /// Remove by age instead
     #[arg(long)]
@@ -83,7 +83,7 @@ fn text(o: &CleanOutcome) -> String {
 
 fn decisions(all: &[CleanDecision]) -> String {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "", ">FREES", "WHY"]);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "", ">FREES", "~WHY"]).wrapped();
     for d in all {
         let fate = match d.fate {
             Fate::Keep => style::good("keep"),

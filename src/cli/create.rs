@@ -26,16 +26,16 @@ Prints the backup's timestamp; in a GitHub workflow also sets BACKUP_TIMESTAMP a
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Also write one .tar.gz of the whole set (the default)
-    #[arg(long, overrides_with = "no_compress")]
+    #[arg(long, overrides_with_all = ["compress", "no_compress"])]
     compress: bool,
     /// No archive
-    #[arg(long)]
+    #[arg(long, overrides_with_all = ["compress", "no_compress"])]
     no_compress: bool,
     /// Read back and check what was written (the default)
-    #[arg(long, overrides_with = "no_verify")]
+    #[arg(long, overrides_with_all = ["verify", "no_verify"])]
     verify: bool,
     /// Don't check (not recommended); nothing is cleaned up then
-    #[arg(long)]
+    #[arg(long, overrides_with_all = ["verify", "no_verify"])]
     no_verify: bool,
     /// What the backup is for: automated, manual (never removed by a rule) or safety
     #[arg(long, value_name = "KIND", default_value = "automated", value_parser = kind)]
@@ -43,9 +43,20 @@ pub(super) struct Arguments {
     /// A note
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
-    /// How many backups of each kind to keep
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    keep: u32,
+    /// How many backups of each kind to keep; `all` removes none
+    #[arg(long, value_name = "N", default_value = "10", allow_negative_numbers = true, value_parser = keep)]
+    keep: Keep,
+}
+
+/// What is cleaned up afterwards.
+#[derive(Debug, Clone, Copy)]
+enum Keep {
+    All,
+    Newest(u32),
+}
+
+fn keep(text: &str) -> Result<Keep, String> {
+    if text == "all" { Ok(Keep::All) } else { super::args::keep(text).map(Keep::Newest).map_err(|e| format!("{e}, or all")) }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
@@ -60,7 +71,10 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
         kind: a.kind,
         label: a.label,
         operation: None,
-        keep_last: Some(a.keep),
+        keep_last: match a.keep {
+            Keep::All => None,
+            Keep::Newest(n) => Some(n),
+        },
     };
     let mut outcome = operations::create(ctx, &options)?;
     // The backup is made: a workflow's file that can't be written must not hide it.

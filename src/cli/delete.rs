@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// YYYYMMDD-HHMMSS
     timestamp: String,
     /// Don't ask
-    #[arg(long)]
+    #[arg(long, overrides_with = "force")]
     force: bool,
     /// Also if it is the newest verified backup of a database
     #[arg(long)]

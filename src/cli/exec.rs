@@ -1,7 +1,7 @@
 //! `exec`: a safety backup, a command, and the backup put back if the command fails.
 
 use std::io::{self, IsTerminal};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,19 +94,27 @@ fn put_back(ctx: &Context, safety: Timestamp) -> Result<RestoreOutcome> {
 
 fn execute(command: &[String], safety: Timestamp, json: bool) -> Ended {
     let (program, arguments) = command.split_first().map_or(("", command), |(p, a)| (p.as_str(), a));
-    let mut child = Command::new(program);
-    child.args(arguments).env("BACKUP_TIMESTAMP", safety.to_string());
-    if json {
-        // Standard output is for one document.
-        child.stdout(io::stderr());
-    }
-    match child.spawn().and_then(wait) {
+    let spawned = inherited(&mut Command::new(program), json)
+        .and_then(|child| child.args(arguments).env("BACKUP_TIMESTAMP", safety.to_string()).spawn())
+        .and_then(wait);
+    match spawned {
         Ok(status) => ended(program, status),
         Err(e) => {
             let exit = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
             Ended { exit, failure: Some(format!("{program} can't be started: {e}")), ran: false }
         }
     }
+}
+
+/// Gives the child our own streams. Node marks them to be closed when another program starts, so each is handed on as
+/// a duplicate. With `--json`, standard output is for one document.
+fn inherited(child: &mut Command, json: bool) -> io::Result<&mut Command> {
+    #[cfg(unix)]
+    let stdin = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let stdin = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned()?;
+    let stdout: Stdio = if json { io::stderr().into() } else { io::stdout().into() };
+    Ok(child.stdin(stdin).stdout(stdout).stderr(io::stderr()))
 }
 
 /// How often the child and the signals are looked at.

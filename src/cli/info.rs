@@ -55,7 +55,8 @@ fn about(m: &Metadata, say: &mut impl FnMut(&str, String)) {
     say("For", m.operation.as_deref().map(plain).unwrap_or_default());
     say("Label", m.label.as_deref().map(plain).unwrap_or_default());
     say("Made by", plain(&format!("{} on {}", m.user, m.hostname)));
-    say("Git", plain(&format!("{} on {}", m.git_commit, m.git_branch)));
+    let in_git = m.git_commit != "N/A" && !m.git_commit.is_empty();
+    say("Git", if in_git { plain(&format!("{} on {}", m.git_commit, m.git_branch)) } else { String::new() });
     say(
         "Tool",
         plain(

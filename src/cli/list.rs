@@ -9,6 +9,7 @@ use super::units::{age, bytes, now};
 use super::{Answer, json, style};
 use crate::error::Result;
 use crate::operations::{self, BackupInfo, Context};
+use crate::project::Project;
 
 pub(super) const EXAMPLES: &str = "Examples:
   aqe-backup list
@@ -27,7 +28,20 @@ pub(super) struct Arguments {
 
 pub(super) fn run(ctx: &Context, a: &Arguments) -> Result<Answer> {
     let backups = operations::list(ctx, true)?;
-    Ok(Answer { document: document(&backups, a.archives), text: text(&backups), exit: 0 })
+    let text = if backups.is_empty() { none(ctx)? } else { text(&backups) };
+    Ok(Answer { document: document(&backups, a.archives), text, exit: 0 })
+}
+
+/// Where was looked, and where else it might be.
+fn none(ctx: &Context) -> Result<String> {
+    let project = Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?;
+    let mut text = String::new();
+    line!(text, "No backups in {}", project.backup_dir.display());
+    if let Some(parent) = project.parent_project().filter(|_| ctx.backup_dir.is_none()) {
+        line!(text, "Did you mean --root {:?}?", parent.display().to_string());
+    }
+    line!(text, "Total backups: 0");
+    Ok(text)
 }
 
 fn text(backups: &[BackupInfo]) -> String {
@@ -46,7 +60,7 @@ fn text(backups: &[BackupInfo]) -> String {
 
 fn table(sets: &[&BackupInfo]) -> Table {
     let now = now();
-    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "STATE", ">SIZE", ">DATABASES", "ARCHIVE", "NOTE"]);
+    let mut table = Table::new(&["TIMESTAMP (UTC)", ">AGE", "KIND", "STATE", ">SIZE", ">DBS", "ARCHIVE", "~NOTE"]);
     for b in sets {
         table.row(vec![
             b.timestamp.to_string(),

@@ -2,6 +2,7 @@
 
 mod args;
 mod bars;
+mod check;
 mod clean;
 mod compare;
 mod completions;
@@ -13,6 +14,7 @@ mod json;
 mod list;
 mod preview;
 mod progress;
+mod prometheus;
 mod question;
 mod recover;
 mod restore;
@@ -82,6 +84,7 @@ fn perform(arguments: Arguments, monitor: Monitor) -> Result<Answer> {
         Verb::Verify(a) => verify::run(&ctx, a),
         Verb::Restore(a) => restore::run(&ctx, a),
         Verb::Compare(a) => compare::run(&ctx, &a),
+        Verb::Check(a) => check::run(&ctx, &a),
         Verb::Info(a) => info::run(&ctx, &a),
         Verb::Size => size::run(&ctx),
         Verb::Clean(a) => clean::run(&ctx, &a),

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use crate::progress::{Monitor, Phase, Progress};
 
@@ -42,7 +42,8 @@ fn start(p: &Progress) -> Option<ProgressBar> {
         Phase::Write => "Writing",
         Phase::Done => return None,
     };
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    // Gone too when the operation fails: the error is what should be read.
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
     bar.set_style(look(p.bytes_total > 0));
     bar.set_prefix(name);
     bar.enable_steady_tick(Duration::from_millis(100));

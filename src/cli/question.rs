@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use super::signals::Asking;
 use crate::error::{Code, Error, Result};
 
 /// Shows `about` and asks `question` on standard error; anything but yes is no. `NEEDS_FORCE` without a terminal.
@@ -9,6 +10,7 @@ pub(super) fn ask(verb: &str, about: &str, question: &str) -> Result<bool> {
     require_terminal(verb)?;
     eprint!("{about}{question} [y/N] ");
     io::stderr().flush().map_err(|e| Error::new(Code::IoError, format!("cannot ask: {e}")).caused_by(e))?;
+    let _asking = Asking::begin();
     let mut answer = String::new();
     io::stdin()
         .lock()

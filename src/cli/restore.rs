@@ -31,13 +31,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     archive: Option<PathBuf>,
     /// Check the backup first (the default)
-    #[arg(long, overrides_with = "no_verify")]
+    #[arg(long, overrides_with_all = ["verify", "no_verify"])]
     verify: bool,
     /// Don't check (not recommended)
-    #[arg(long)]
+    #[arg(long, overrides_with_all = ["verify", "no_verify"])]
     no_verify: bool,
     /// Don't ask, and go on where the restore can't be undone or is suspect
-    #[arg(long)]
+    #[arg(long, overrides_with = "force")]
     force: bool,
 }
 
@@ -47,6 +47,10 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
     let project = Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?;
     let what = a.archive.as_ref().map_or_else(|| format!("backup {}", a.timestamp.as_deref().unwrap_or("")), |f| f.display().to_string());
     if !a.force {
+        // A wrong name is told as such, whether or not there is anybody to ask.
+        if let Some(timestamp) = &a.timestamp {
+            operations::info(ctx, timestamp)?;
+        }
         question::require_terminal("restore")?;
         let question = format!("The databases as they are now are saved first.\nRestore {what}?");
         if !question::ask("restore", &preview::text(&look(ctx, &a)?), &question)? {

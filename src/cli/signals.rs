@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 static LAST: AtomicI32 = AtomicI32::new(0);
 static SEEN: AtomicBool = AtomicBool::new(false);
 static SHIELDED: AtomicBool = AtomicBool::new(false);
+static ASKING: AtomicBool = AtomicBool::new(false);
 
-/// Notes `signal`. False if the process should end at once: the second one while nothing is shielded, from somebody
-/// who can't wait for an orderly end.
+/// Notes `signal`. False if the process should end at once: at a question, when nothing has been done yet; and the
+/// second one while nothing is shielded, from somebody who can't wait for an orderly end.
 pub fn note(signal: i32) -> bool {
     LAST.store(signal, Ordering::SeqCst);
     let first = !SEEN.swap(true, Ordering::SeqCst);
-    first || SHIELDED.load(Ordering::SeqCst)
+    !ASKING.load(Ordering::SeqCst) && (first || SHIELDED.load(Ordering::SeqCst))
 }
 
 /// The signal that came since the last call, if one did.
@@ -36,5 +37,21 @@ impl Shield {
 impl Drop for Shield {
     fn drop(&mut self) {
         SHIELDED.store(false, Ordering::SeqCst);
+    }
+}
+
+/// While it lives, a person is asked, and nothing waits but the answer.
+pub(super) struct Asking;
+
+impl Asking {
+    pub fn begin() -> Self {
+        ASKING.store(true, Ordering::SeqCst);
+        Asking
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        ASKING.store(false, Ordering::SeqCst);
     }
 }

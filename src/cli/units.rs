@@ -34,8 +34,8 @@ pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = then.seconds_until(now);
     match seconds {
-        i64::MIN..=-600 => "in future".to_owned(),
-        ..60 => "now".to_owned(),
+        ..=-600 => "in future".to_owned(),
+        -599..60 => "now".to_owned(),
         60..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
@@ -91,7 +91,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: f64 = number.parse().map_err(|_| usage())?;
     let bytes = (number * factor).round();
-    if bytes < 1.0 || bytes >= 9.0e15 { Err(usage()) } else { Ok(bytes as u64) }
+    if (1.0..9.0e15).contains(&bytes) { Ok(bytes as u64) } else { Err(usage()) }
 }
 
 #[cfg(test)]

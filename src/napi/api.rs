@@ -5,7 +5,7 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 
 use super::options::{self, Call, Project};
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::runtime::start;
 use super::safety::Local;
 use super::verbs::{Answer, Base};
@@ -87,6 +87,14 @@ pub fn compare_backup<'env>(env: &'env Env, timestamp: Unknown<'env>, options: U
 #[napi(ts_args_type = "options?: CallOptions | null", ts_return_type = "Promise<StorageUsage>")]
 pub fn storage_usage<'env>(env: &'env Env, options: Unknown<'env>) -> Answer<'env, StorageUsage> {
     Base::none().usage(env, &options)
+}
+
+/// Looks whether every database has a fresh, verified backup, whether backups and databases are undamaged, whether there is room,
+/// and whether a process endangers a database. What is not as it should be is a finding, with a remedy. Changes nothing, and waits
+/// for no other run. Rejects with `NO_DATABASES` when there is nothing to look after, and when the look itself fails.
+#[napi(ts_args_type = "options?: CheckHealthOptions | null", ts_return_type = "Promise<Health>")]
+pub fn check_health<'env>(env: &'env Env, options: Unknown<'env>) -> Answer<'env, Health> {
+    Base::none().health(env, &options)
 }
 
 /// Finishes or undoes what a run that died has left behind: a half-done restore, half-made sets. Every operation that takes the

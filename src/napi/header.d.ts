@@ -125,6 +125,42 @@ export interface ListBackupsOptions extends CallOptions {
   archives?: boolean
 }
 
+/** Options of `checkHealth`. */
+export interface CheckHealthOptions extends CallOptions {
+  /** How many hours old the newest good backup of a database may be: more than 0. Default: 26. */
+  maxAgeHours?: number
+  /** How many bytes the backups folder may take: whole, at least 1; from 80 % of it on there is a warning. Default: no limit. */
+  maxSizeBytes?: number
+  /** Open no database and read no backup: look at names, sizes and records only. Default: false. */
+  quick?: boolean
+}
+
+/** What `checkHealth` can find. Stable: names are never changed or given another meaning; there may be more one day. */
+export type HealthFindingCode =
+  | 'SOURCE_DAMAGED'
+  | 'BACKUP_DAMAGED'
+  | 'SOURCE_WAS_DAMAGED'
+  | 'RESTORE_PENDING'
+  | 'NAMELESS_DATABASE'
+  | 'NAMELESS_WAL'
+  | 'FOREIGN_WAL'
+  | 'TWO_SQLITE_LIBRARIES'
+  | 'NO_VERIFIED_BACKUP'
+  | 'BACKUP_TOO_OLD'
+  | 'NO_SPACE'
+  | 'STORAGE_FULL'
+  | 'STORAGE_NEARLY_FULL'
+  | 'DATABASE_MISSING'
+  | 'ROWS_LOST'
+  | 'BACKUP_SHRUNK'
+  | 'DATABASE_NOT_CHECKED'
+  | 'BACKUP_NOT_CHECKED'
+  | 'BACKUP_WITHOUT_CHECKSUM'
+  | 'BACKUP_IN_FUTURE'
+  | 'LEFTOVERS'
+  | 'SQLITE_LOADED_TWICE'
+  | 'OLD_SQLITE'
+
 /** What SQLite says of one database of a set. */
 export interface SqliteRecord {
   /** Bytes of a page. */

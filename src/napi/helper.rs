@@ -5,7 +5,7 @@ use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use napi::sys;
 use napi_derive::napi;
 
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::safety::Local;
 use super::verbs::{Answer, Base};
 
@@ -106,6 +106,14 @@ impl BackupHelper {
     #[napi(ts_args_type = "options?: CallOptions | null", ts_return_type = "Promise<StorageUsage>")]
     pub fn storage_usage<'env>(&self, env: &'env Env, options: Unknown<'env>) -> Answer<'env, StorageUsage> {
         self.base.usage(env, &options)
+    }
+
+    /// Looks whether every database has a fresh, verified backup, whether backups and databases are undamaged, whether there is room,
+    /// and whether a process endangers a database. What is not as it should be is a finding, with a remedy. Changes nothing, and waits
+    /// for no other run. Rejects with `NO_DATABASES` when there is nothing to look after, and when the look itself fails.
+    #[napi(ts_args_type = "options?: CheckHealthOptions | null", ts_return_type = "Promise<Health>")]
+    pub fn check_health<'env>(&self, env: &'env Env, options: Unknown<'env>) -> Answer<'env, Health> {
+        self.base.health(env, &options)
     }
 
     /// Finishes or undoes what a run that died has left behind: a half-done restore, half-made sets. Every operation that takes the

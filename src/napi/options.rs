@@ -9,13 +9,17 @@ use napi::{Env, JsValue, ValueType};
 use super::error::{Caught, Failure, Result, as_object};
 use super::progress::Callback;
 use crate::backup_set::metadata::Kind;
-use crate::operations::{CompareOptions, Context, CreateOptions, MOST_ROWS, RestoreOptions};
+use crate::operations::{CompareOptions, Context, CreateOptions, HealthOptions, MOST_ROWS, RestoreOptions};
 
 const PROJECT: [&str; 5] = ["root", "backupDir", "databases", "busyTimeoutMs", "lockTimeoutMs"];
 const CALL: [&str; 2] = ["signal", "onProgress"];
 
 /// Longest time-out: what `setTimeout` can wait, and far beyond any use.
 const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
+/// Oldest backup that can be allowed: a century.
+const MAX_HOURS: f64 = 876_600.0;
+/// Largest whole number that JavaScript has.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 /// Most sets that can be asked for.
 const MAX_KEEP: f64 = 1_000_000.0;
 
@@ -107,6 +111,19 @@ impl<'env> Options<'env> {
     pub const COMPARE: [&'static str; 2] = ["table", "limit"];
     /// The options of list.
     pub const LIST: [&'static str; 1] = ["archives"];
+
+    /// The options of a check of health.
+    pub const HEALTH: [&'static str; 3] = ["maxAgeHours", "maxSizeBytes", "quick"];
+
+    /// Reads [`Options::HEALTH`].
+    pub fn health(&self) -> Result<HealthOptions> {
+        let default = HealthOptions::default();
+        Ok(HealthOptions {
+            max_age: self.hours("maxAgeHours")?.unwrap_or(default.max_age),
+            max_size: self.size("maxSizeBytes")?,
+            quick: self.boolean("quick", default.quick)?,
+        })
+    }
 
     /// Reads [`Options::CREATE`].
     pub fn create(&self) -> Result<CreateOptions> {
@@ -212,6 +229,23 @@ impl<'env> Options<'env> {
         Ok(Some(Duration::from_secs_f64(ms / 1000.0)))
     }
 
+    fn hours(&self, name: &str) -> Result<Option<Duration>> {
+        let Some(value) = self.get(name)? else { return Ok(None) };
+        expect(self.env, &value, "number", &format!("options.{name}"), "a number")?;
+        let hours: f64 = value_as(self.env, &value)?;
+        if hours > 0.0 && hours <= MAX_HOURS {
+            return Ok(Some(Duration::from_secs_f64(hours * 3600.0)));
+        }
+        Err(Failure::wrong_value(format!("options.{name} must be more than 0 and at most {MAX_HOURS}, got {}", shown(hours))))
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>> {
+        let Some(value) = self.get(name)? else { return Ok(None) };
+        // In range and whole, so the conversion is exact.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        whole(self.env, &value, &format!("options.{name}"), 1.0, MAX_SAFE_INTEGER, "").map(|n| Some(n as u64))
+    }
+
     fn callback(&self, name: &str) -> Result<Option<Callback>> {
         let Some(value) = self.get(name)? else { return Ok(None) };
         function(self.env, &value, &format!("options.{name}"))?.create_ref().caught(self.env).map(|f| Some(f.into()))
@@ -269,8 +303,12 @@ fn whole(env: &Env, value: &Unknown<'_>, name: &str, min: f64, max: f64, or: &st
     if number.fract() == 0.0 && (min..=max).contains(&number) {
         return Ok(number);
     }
-    let number = if number.is_infinite() { format!("{}Infinity", if number < 0.0 { "-" } else { "" }) } else { number.to_string() };
-    Err(Failure::wrong_value(format!("{name} must be a whole number from {min} to {max}{or}, got {number}")))
+    Err(Failure::wrong_value(format!("{name} must be a whole number from {min} to {max}{or}, got {}", shown(number))))
+}
+
+/// A number as JavaScript writes it.
+fn shown(number: f64) -> String {
+    if number.is_infinite() { format!("{}Infinity", if number < 0.0 { "-" } else { "" }) } else { number.to_string() }
 }
 
 fn string(env: &Env, value: &Unknown<'_>, name: &str) -> Result<String> {

@@ -5,7 +5,7 @@ use napi::bindgen_prelude::{PromiseRaw, Unknown};
 
 use super::error::{Failure, Result};
 use super::options::{self, Call, Options, Project};
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::runtime::start;
 use crate::error::Error;
 use crate::operations::{self as op, Context, CreateOptions};
@@ -160,6 +160,16 @@ impl Base {
     /// storageUsage
     pub fn usage<'env>(&self, env: &'env Env, options: &Unknown<'env>) -> Answer<'env, StorageUsage> {
         self.plain(env, options, op::usage)
+    }
+
+    /// checkHealth
+    pub fn health<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Health> {
+        let read = self.options(env, value, &Options::HEALTH).and_then(|(call, options)| Ok((call, options.health()?)));
+        let (call, options) = match read {
+            Ok((call, options)) => (Ok(call), options),
+            Err(failure) => (Err(failure), op::HealthOptions::default()),
+        };
+        start(env, call, move |context| op::check(context, &options), |_, finished| Ok(Health::new(finished)?))
     }
 
     /// recover

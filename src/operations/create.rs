@@ -65,15 +65,19 @@ impl Pin {
 
 fn pin(database: &Database, patience: &Patience, earlier: &[SetEntry]) -> Result<Pin> {
     if !looks_like_sqlite(&database.path)? {
-        let was_sqlite = earlier.iter().rev().filter_map(SetEntry::metadata).find_map(|m| was_sqlite(m, &database.source));
-        let damaged = was_sqlite.map(|t| format!("it was an SQLite database in backup {t} and does not begin like one any more"));
-        return Ok(Pin::Raw { damaged });
+        return Ok(Pin::Raw { damaged: overwritten(database, earlier) });
     }
     match Live::open_pinned(&database.path, patience) {
         Ok(pinned) => Ok(Pin::Pages(Box::new(pinned))),
         Err(e) if e.code == Code::SourceDamaged => Ok(Pin::Raw { damaged: Some(e.message) }),
         Err(e) => Err(e),
     }
+}
+
+/// For a file that is no SQLite database: why that is damage, if it was one in an earlier set.
+pub(super) fn overwritten(database: &Database, earlier: &[SetEntry]) -> Option<String> {
+    let was_sqlite = earlier.iter().rev().filter_map(SetEntry::metadata).find_map(|m| was_sqlite(m, &database.source));
+    was_sqlite.map(|t| format!("it was an SQLite database in backup {t} and does not begin like one any more"))
 }
 
 /// The set that has `source` as an SQLite database, if the newest one that has it at all does.
@@ -83,9 +87,14 @@ fn was_sqlite(metadata: &Metadata, source: &str) -> Option<String> {
 }
 
 fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Result<()> {
+    space::require(&lock.dir, space_needed(databases, compress)?)
+}
+
+/// Bytes that a set of `databases` takes at most.
+pub(super) fn space_needed(databases: &[Database], compress: bool) -> Result<u64> {
     let copies = databases.iter().map(sources::estimate).sum::<Result<u64>>()?;
     // What can't be compressed takes its own size once more.
-    space::require(&lock.dir, if compress { copies * 2 } else { copies })
+    Ok(if compress { copies * 2 } else { copies })
 }
 
 /// Only a verified, sound set may push older ones out.

@@ -34,6 +34,7 @@ pub fn inspect(ctx: &Context, timestamp: &str) -> Result<Inspection> {
     let timestamp: Timestamp = timestamp.parse()?;
     let dir = ctx.project()?.backup_dir;
     let set = catalog::find(&dir, timestamp)?.ok_or_else(|| not_found(timestamp, &dir))?;
+    ctx.monitor.start(Phase::Verify, set.files.values().sum());
     let inspection = inspect_set(&dir, &set, &ctx.monitor)?;
     ctx.monitor.finish();
     Ok(inspection)
@@ -60,8 +61,8 @@ fn nearest(timestamp: Timestamp, mut there: Vec<Timestamp>) -> Vec<Timestamp> {
     there
 }
 
-fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
-    monitor.start(Phase::Verify, set.files.values().sum());
+/// Judges every file of a set. Bytes count in the phase that the caller began.
+pub(super) fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
     let mut warnings = Vec::new();
     let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
     files.extend(inspect_metadata(set, &mut warnings));

@@ -39,6 +39,11 @@ fn tables_of<'a>(metadata: &'a Metadata, source: &str) -> Option<&'a BTreeMap<St
     (sqlite.integrity != Integrity::NotChecked).then_some(&sqlite.tables)
 }
 
+/// Tables of a live database with the rows `now` that lost as much since the set `then`: name, rows then, rows now.
+pub(super) fn since<'a>(then: &'a Metadata, source: &str, now: &'a BTreeMap<String, u64>) -> Vec<(&'a str, u64, u64)> {
+    tables_of(then, source).map(|tables| losses(tables, now)).unwrap_or_default()
+}
+
 fn losses<'a>(then: &'a BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<(&'a str, u64, u64)> {
     let rows = then.iter().map(|(table, before)| (table.as_str(), *before, now.get(table).copied().unwrap_or(0)));
     rows.filter(|(_, before, after)| before - after.min(before) > FEW_ROWS && after * 2 < *before).collect()

@@ -29,7 +29,7 @@ pub fn usage(ctx: &Context) -> Result<Usage> {
         }
         add(usage.by_day.entry(set.timestamp.day()).or_default(), bytes);
     }
-    usage.free = space::free(if dir.is_dir() { &dir } else { &project.root })?;
+    usage.free = space::free(&dir)?;
     Ok(usage)
 }
 

@@ -16,6 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Code, Error, Result};
 
+/// A text in the bytes of every binary that has this guard, by which it is told from other builds of SQLite.
+#[used]
+pub static GUARD_MARK: &[u8; 45] = b"@agentic-qe/backup: SQLite with guarded locks";
+
 static OWN_PROCESS: AtomicBool = AtomicBool::new(false);
 
 /// Declares that this process is ours alone (the command line): no other SQLite lives in it, so ordinary POSIX locks
@@ -24,11 +28,16 @@ pub fn declare_own_process() {
     OWN_PROCESS.store(true, Ordering::SeqCst);
 }
 
+/// Whether [`declare_own_process`] was called.
+pub fn is_own_process() -> bool {
+    OWN_PROCESS.load(Ordering::SeqCst)
+}
+
 /// Installs the shim into our SQLite, once per process, after proving on a temporary file that open-file-description
 /// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened.
 pub fn install() -> Result<()> {
     static INSTALLED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    INSTALLED.get_or_init(|| platform::install(OWN_PROCESS.load(Ordering::SeqCst)).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
+    INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
         Error::new(
             Code::UnsafePlatform,
             format!("live databases can't be opened safely inside this process: {reason}. Run the command `aqe-backup` instead: it is a process of its own"),
@@ -59,6 +68,11 @@ pub(super) fn system_error(connection: &rusqlite::Connection) -> Option<std::io:
 #[cfg(unix)]
 pub use platform::{open_parked, release};
 
+/// Closes the parked descriptors whose file has lost its name: nobody can lock it or come back to it by name.
+pub fn close_nameless() {
+    platform::close_nameless();
+}
+
 #[cfg(not(unix))]
 mod platform {
     pub fn install(_: bool) -> std::result::Result<(), String> {
@@ -68,6 +82,8 @@ mod platform {
     pub fn with_private_files<T>(f: impl FnOnce() -> T) -> T {
         f()
     }
+
+    pub fn close_nameless() {}
 }
 
 #[cfg(unix)]
@@ -284,6 +300,10 @@ mod platform {
             }
             keep
         });
+    }
+
+    pub fn close_nameless() {
+        drop_nameless(&mut parked());
     }
 
     /// Unlocks `fd` and keeps it open for later; false if it may simply be closed (no regular file, or no name left).

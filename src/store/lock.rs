@@ -69,3 +69,20 @@ pub fn lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLoc
         }
     }
 }
+
+/// Runs `look` while nobody works in the folder; `None` if somebody does. For a moment no run can begin: only for a look
+/// that needs it, and that is over at once.
+pub fn while_idle<T>(dir: &Path, look: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let path = dir.join(names::LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        // Where there is no lock file, no run has ever been.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return look().map(Some),
+        Err(e) => return Err(Error::io(e, "open", &path)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => look().map(Some),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(Error::io(e, "lock", &path)),
+    }
+}

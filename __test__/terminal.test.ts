@@ -1,0 +1,177 @@
+// What a person at a terminal sees: colours, bars, questions; and what they don't see in a pipe.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import { test } from 'node:test';
+import * as backup from '../index.js';
+import { assertNoLeftovers, bin, cleanEnv, count, craftSet, daysAgo, exec, finished, hasTool, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+
+const colour = /\u001b\[[0-9;]*m/;
+const strip = (text: string): string => text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r', '\n');
+
+function withData(t: Context, rows = 20): Project {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows });
+  return p;
+}
+
+interface Seen {
+  status: number | null;
+  said: string;
+}
+
+/** Runs the command on a terminal of 80 columns. Whatever is said that matches `prompt` is answered, once. */
+async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string; keepOpen?: boolean } = {}): Promise<Seen> {
+  const quoted = [process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
+  const child = spawn('script', ['-qec', `stty cols 80 rows 40; exec ${quoted}`, '/dev/null'], {
+    cwd: p.root,
+    env: cleanEnv({ TERM: 'xterm-256color', SHELL: '/bin/sh', LC_ALL: 'C.UTF-8', ...options.env }),
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let said = '';
+  let answered = false;
+  child.stdout.on('data', (b: Buffer) => {
+    said += b.toString();
+    if (!options.prompt?.test(said) || answered) return;
+    answered = true;
+    child.stdin.write(options.answer ?? '');
+    if (!options.keepOpen) child.stdin.end();
+  });
+  if (!options.prompt) child.stdin.end();
+  const run = await finished(child);
+  child.stdin.destroy();
+  return { status: run.status, said };
+}
+
+async function terminal(t: Context & { skip(why: string): void }): Promise<boolean> {
+  const there = await hasTool('script');
+  if (!there) t.skip('no script(1) here to make a terminal');
+  return there;
+}
+
+test('colours: on a terminal yes, in a pipe no; NO_COLOR and a dumb terminal take them away, FORCE_COLOR brings them everywhere', async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  await craftSet(p, daysAgo(1));
+  assert.match((await onTerminal(p, ['list'])).said, colour);
+  assert.doesNotMatch((await onTerminal(p, ['list'], { env: { NO_COLOR: '1' } })).said, colour);
+  assert.doesNotMatch((await onTerminal(p, ['list'], { env: { TERM: 'dumb' } })).said, colour);
+  assert.doesNotMatch((await onTerminal(p, ['list'], { env: { FORCE_COLOR: '0' } })).said, colour);
+  const inPipe = (env: Record<string, string>, ...args: string[]) => exec(process.execPath, [bin, ...args], { cwd: p.root, env: cleanEnv(env) });
+  assert.doesNotMatch((await inPipe({}, 'list')).stdout, colour);
+  assert.match((await inPipe({ FORCE_COLOR: '1' }, 'list')).stdout, colour);
+  assert.match((await inPipe({ FORCE_COLOR: '1', NO_COLOR: '1' }, 'list')).stdout, colour);
+  assert.doesNotMatch((await inPipe({ FORCE_COLOR: '', NO_COLOR: '' }, 'list')).stdout, colour);
+  for (const args of [['--help'], ['clean', '--help']]) {
+    assert.match((await onTerminal(p, args)).said, colour);
+    assert.doesNotMatch((await inPipe({}, ...args)).stdout, colour);
+  }
+  assert.doesNotMatch((await inPipe({}, 'nonsense')).stderr, colour);
+  assert.doesNotMatch((await inPipe({ FORCE_COLOR: '1' }, 'list', '--json')).stdout, colour);
+});
+
+test('with colours the columns still line up', async (t) => {
+  const p = withData(t);
+  for (let i = 0; i < 4; i++) await craftSet(p, daysAgo(1 + i * 40), { kind: ['automated', 'manual', 'safety', 'automated'][i]!, archive: i === 1, verified: i !== 2 });
+  const run = (env: Record<string, string>) => exec(process.execPath, [bin, 'list'], { cwd: p.root, env: cleanEnv(env) });
+  const [plain, coloured] = [await run({}), await run({ FORCE_COLOR: '1' })];
+  assert.equal(strip(coloured.stdout), plain.stdout);
+  assert.notEqual(coloured.stdout, plain.stdout);
+});
+
+test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 60_000, after: 'UPDATE episodes SET embedding = randomblob(900)' });
+  const { said, status } = await onTerminal(p, ['create', '--no-verify']);
+  assert.equal(status, 0, said);
+  assert.match(said, /Copying +[#-]* *\d+% .*MB/, strip(said));
+  assert.match(said, /\/s/);
+  assert.match(said, /left/);
+  // The bar is erased: after its last trace the line is cleared before anything else is written.
+  assert.match(said.slice(said.lastIndexOf('Copying')), /\u001b\[2?K[^]*Timestamp: /);
+  const piped = await p.run('create', '--no-verify', '--no-compress');
+  assert.deepEqual([piped.status, piped.stderr], [0, '']);
+  assert.doesNotMatch(piped.stdout, /Copying|\u001b/);
+});
+
+test('restore’s question shows sizes, rows and age, now and in the backup, before it is answered', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  makeDatabase(p.at('.agentic-qe', 'memory.db'), { rows: 1234, journal: 'wal' });
+  const ts = await craftSet(p, daysAgo(3), { sources: ['agentdb.db', '.agentic-qe/memory.db'] });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 7; DROP TABLE patterns'));
+  fs.rmSync(p.at('.agentic-qe', 'memory.db'));
+  const before = sets(p.backups);
+  const no = await onTerminal(p, ['restore', ts], { prompt: /\[y\/N\]/, answer: 'n\n' });
+  const text = strip(no.said);
+  assert.notEqual(no.status, 0);
+  assert.match(text, /made 3 d ago/);
+  assert.match(text, /agentdb\.db .*KB .*KB +7 +40$/m);
+  assert.match(text, /memory\.db +missing .*KB +2,468$/m);
+  assert.match(text, /table episodes: 7 rows now, 20 rows then/);
+  assert.match(text, /table patterns: no such table now, 20 rows then/);
+  assert.match(text, /nothing was changed/);
+  assert.ok(text.split('\n').every((l) => l.length <= 80 || l.includes(p.root)), text);
+  assert.deepEqual(sets(p.backups), before);
+  assert.equal(count(p.at('agentdb.db')), 7);
+  const yes = await onTerminal(p, ['restore', ts], { prompt: /\[y\/N\]/, answer: 'y\n' });
+  assert.equal(yes.status, 0, yes.said);
+  assert.equal(count(p.at('agentdb.db')), 20);
+  assert.equal(count(p.at('.agentic-qe', 'memory.db')), 1234);
+});
+
+test('the question of restore --archive shows the same from inside the archive; the end of the input is no', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  const made = await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const seen = await onTerminal(p, ['restore', '--archive', made.archive!], { prompt: /\[y\/N\]/, answer: '\u0004' });
+  assert.match(strip(seen.said), /table episodes: 0 rows now, 20 rows then/);
+  assert.notEqual(seen.status, 0);
+  assert.equal(count(p.at('agentdb.db')), 0);
+});
+
+test('a database that is busy or damaged does not stop the question', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  const made = await backup.createBackup({ root: p.root });
+  fs.writeFileSync(p.at('agentdb.db'), Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(8000, 0xff)]));
+  const seen = await onTerminal(p, ['restore', made.timestamp], { prompt: /\[y\/N\]/, answer: 'n\n' });
+  assert.match(strip(seen.said), /agentdb\.db.*damaged/s);
+});
+
+test('delete asks too, and says what it is that goes', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  const [old] = [await craftSet(p, daysAgo(5), { kind: 'manual', edit: (m) => void (m.label = 'before 2.0') }), await craftSet(p, daysAgo(1))];
+  const no = await onTerminal(p, ['delete', old], { prompt: /\[y\/N\]/, answer: '\n' });
+  assert.match(strip(no.said), /manual backup, made 5 d ago.*"before 2\.0"/);
+  assert.deepEqual([no.status === 0, (await backup.listBackups({ root: p.root })).length], [false, 2]);
+  const yes = await onTerminal(p, ['delete', old], { prompt: /\[y\/N\]/, answer: 'yes\n' });
+  assert.deepEqual([yes.status, (await backup.listBackups({ root: p.root })).length], [0, 1]);
+  assertNoLeftovers(p.backups);
+});
+
+test('Ctrl-C at the question changes nothing', { timeout: 60_000 }, async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  const made = await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const seen = await onTerminal(p, ['restore', made.timestamp], { prompt: /\[y\/N\]/, answer: '\u0003', keepOpen: true });
+  assert.equal(seen.status, 130, seen.said);
+  assert.equal(count(p.at('agentdb.db')), 0);
+});
+
+test('a table that is wider than the terminal is cut, not broken', async (t) => {
+  if (!(await terminal(t))) return;
+  const p = withData(t);
+  const label = 'a very long note that says more than anybody wants to read in a list of backups, and then some';
+  assert.equal((await backup.createBackup({ root: p.root, label })).success, true);
+  const { said } = await onTerminal(p, ['list']);
+  const line = strip(said).split('\n').find((l) => l.includes('automated'))!;
+  assert.ok(line.length <= 80 && line.includes('…'), line);
+  const dry = strip((await onTerminal(p, ['clean', '3', '--dry-run'])).said);
+  assert.ok(dry.split('\n').every((l) => l.length <= 80), dry);
+  assert.match(dry.replaceAll(/\s+/g, ' '), /among the newest 3 automated/);
+});

@@ -1,0 +1,90 @@
+//! The live databases: damaged, or with most of their rows gone since the last good backup.
+
+use super::sets::{self, Judged};
+use super::types::{Finding, FindingCode};
+use super::{Findings, Hints};
+use crate::error::{Code, Result};
+use crate::operations::types::Context;
+use crate::operations::{create, shrinkage};
+use crate::project::Database;
+use crate::sqlite::connection::{Live, looks_like_sqlite};
+use crate::sqlite::health::{self, Verdict};
+use crate::store::catalog::SetEntry;
+
+/// What the databases are looked at with.
+pub(super) struct Look<'a> {
+    pub ctx: &'a Context,
+    pub sets: &'a [SetEntry],
+    pub judged: &'a [Judged<'a>],
+    pub hints: &'a Hints,
+}
+
+/// Checks each database in a read transaction. What can't be read is not taken for damaged.
+pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<()> {
+    let hints = look.hints;
+    for database in databases {
+        look.ctx.monitor.check()?;
+        let good = sets::newest_good(look.judged, &database.source);
+        if is_astray(database, findings) {
+            // SQLite would make a new -wal in the place of the one that is still in use.
+            findings.push(not_checked(database, "a process uses another -wal, -shm or database file than the one here", hints));
+            continue;
+        }
+        match check(look, database, good, findings) {
+            Ok(None) => {}
+            Ok(Some(damage)) => findings.push(damaged(database, &damage, good, hints)),
+            Err(e) if e.code == Code::Abort => return Err(e),
+            Err(e) if e.code == Code::SourceDamaged => findings.push(damaged(database, &e.message, good, hints)),
+            Err(e) => findings.push(not_checked(database, &e.message, hints)),
+        }
+    }
+    Ok(())
+}
+
+fn is_astray(database: &Database, findings: &Findings) -> bool {
+    let astray = [FindingCode::NamelessDatabase, FindingCode::NamelessWal, FindingCode::ForeignWal];
+    findings.iter().any(|f| f.subject == database.source && astray.contains(&f.code))
+}
+
+fn damaged(database: &Database, why: &str, good: Option<&Judged>, hints: &Hints) -> Finding {
+    let remedy = match good {
+        Some(good) => format!("restore the last good backup with {}", hints.command(&format!("restore {}", good.set.timestamp))),
+        None => format!("save what is left of it with {} before you repair it", hints.command("create")),
+    };
+    Finding::new(FindingCode::SourceDamaged, &database.source, format!("{} is damaged: {why}", database.source), remedy)
+}
+
+fn not_checked(database: &Database, why: &str, hints: &Hints) -> Finding {
+    let remedy = format!("remove the cause, then run {} again", hints.command("check"));
+    Finding::new(FindingCode::DatabaseNotChecked, &database.source, format!("{} could not be checked: {why}", database.source), remedy)
+}
+
+/// The damage of a database, if it has any.
+fn check(look: &Look, database: &Database, good: Option<&Judged>, findings: &mut Findings) -> Result<Option<String>> {
+    if !looks_like_sqlite(&database.path)? {
+        return Ok(create::overwritten(database, look.sets));
+    }
+    let (live, _) = Live::open_pinned(&database.path, &look.ctx.patience())?;
+    match health::check_live(&live) {
+        Verdict::Damaged(why) => return Ok(Some(why)),
+        Verdict::CannotCheck(why) => findings.push(not_checked(database, &why, look.hints)),
+        Verdict::Sound => {}
+    }
+    report_losses(database, &live, good, look.hints, findings)?;
+    Ok(None)
+}
+
+fn report_losses(database: &Database, live: &Live, good: Option<&Judged>, hints: &Hints, findings: &mut Findings) -> Result<()> {
+    let Some(then) = good.and_then(|g| g.set.metadata()) else { return Ok(()) };
+    let (rows, schema) = (health::count_live_rows(live), health::live_schema(live)?);
+    for (table, before, now) in shrinkage::since(then, &database.source, &rows) {
+        // A table that is there and can't be counted has not lost anything that we know of.
+        if !rows.contains_key(table) && schema.contains_key(&format!("table {table}")) {
+            continue;
+        }
+        let message = format!("{}: table {table} has {now} rows, and had {before} in backup {}", database.source, then.timestamp);
+        let remedy = format!("if that was not meant, see what is gone with {}", hints.command(&format!("compare {}", then.timestamp)));
+        findings.push(Finding::new(FindingCode::RowsLost, &database.source, message, remedy));
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! check: whether there are good, fresh backups, whether they and the databases are undamaged, and whether anything
+//! around them threatens either. Changes nothing.
+
+mod live;
+mod processes;
+mod sets;
+mod store;
+pub mod types;
+
+use std::path::Path;
+
+use self::types::{DatabaseHealth, Finding, Health, HealthOptions};
+use super::types::Context;
+use super::{create, sources, usage};
+use crate::backup_set::metadata::Kind;
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::Result;
+use crate::progress::Phase;
+use crate::project::Project;
+use crate::store::{catalog, space};
+
+/// Looks at everything. `NO_DATABASES` if there is nothing to look after; whatever can't be looked at is a finding.
+pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
+    let project = ctx.project()?;
+    let found = project.databases(ctx.databases.as_deref())?;
+    let hints = Hints::new(ctx, &project);
+    let now = Timestamp::from_instant(jiff::Timestamp::now());
+    let sets = catalog::scan(&project.backup_dir)?;
+    ctx.monitor.start(Phase::Verify, if options.quick { 0 } else { sets.iter().flat_map(|s| s.files.values()).sum() });
+
+    let mut findings = Vec::new();
+    let mut notes = found.warnings;
+    let judged = sets::judge_all(ctx, &project, &sets, now, options.quick)?;
+    let databases = found
+        .databases
+        .iter()
+        .map(|d| {
+            let newest_backup = sets::newest_good(&judged, &d.source).map(|s| s.set.timestamp);
+            Ok(DatabaseHealth { source: d.source.clone(), size: sources::estimate(d)?, newest_backup })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    sets::report(&judged, &hints, &mut findings);
+    sets::report_age(&databases, options.max_age, now, &hints, &mut findings);
+    if ctx.databases.is_none() {
+        sets::report_missing(&judged, &project, &hints, &mut findings)?;
+    }
+    // Before anything is opened: a database whose side files have gone astray is better left alone.
+    let processes = processes::report(ctx, &found.databases, &mut findings, &mut notes)?;
+    if !options.quick {
+        let look = live::Look { ctx, sets: &sets, judged: &judged, hints: &hints };
+        live::report(&look, &found.databases, &mut findings)?;
+    }
+    let usage = usage::usage(ctx)?;
+    let next_backup = space::with_margin(create::space_needed(&found.databases, true)?);
+    store::report(&project, &usage, options.max_size, next_backup, &hints, &mut findings)?;
+    findings.sort_by(|a, b| (a.severity, a.code, &a.subject).cmp(&(b.severity, b.code, &b.subject)));
+    ctx.monitor.finish();
+    Ok(Health {
+        root: project.root,
+        backup_dir: project.backup_dir,
+        checked_at: now,
+        findings,
+        databases,
+        backups: usage.backups,
+        kinds: Kind::ALL.map(|k| (k, count(sets.iter().filter(|s| !s.archive_only() && s.kind() == k)))),
+        archives_only: usage.archives_only,
+        damaged: count(judged.iter().filter(|s| s.is_damaged())),
+        databases_size: usage.databases_size,
+        archives_size: usage.archives_size,
+        total_size: usage.total_size,
+        max_size: options.max_size,
+        free: usage.free,
+        next_backup,
+        processes,
+        notes,
+    })
+}
+
+fn count<T>(of: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(of.count()).unwrap_or(u32::MAX)
+}
+
+/// Commands that work from any folder.
+struct Hints {
+    flags: String,
+}
+
+impl Hints {
+    fn new(ctx: &Context, project: &Project) -> Self {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+        let path = |p: &Path| quoted(&p.display().to_string());
+        let mut flags = format!(" --root {}", path(&project.root));
+        if ctx.backup_dir.is_some() {
+            flags += &format!(" --backup-dir {}", path(&project.backup_dir));
+        }
+        for database in ctx.databases.iter().flatten() {
+            flags += &format!(" --database {}", quoted(database));
+        }
+        Hints { flags }
+    }
+
+    /// `what` of our command, for this project.
+    fn command(&self, what: &str) -> String {
+        format!("`aqe-backup {what}{}`", self.flags)
+    }
+}
+
+type Findings = Vec<Finding>;

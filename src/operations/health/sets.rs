@@ -1,0 +1,262 @@
+//! The backups: which are good, which are damaged, and how old the newest good one of each database is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::types::{DatabaseHealth, Finding, FindingCode};
+use super::{Findings, Hints};
+use crate::backup_set::metadata::{DatabaseRecord, Metadata};
+use crate::backup_set::timestamp::Timestamp;
+use crate::error::{Code, Error, Result};
+use crate::operations::inspect;
+use crate::operations::sources::SIDE_FILE_OF;
+use crate::operations::types::{Context, FileReport, Inspection};
+use crate::project::Project;
+use crate::store::catalog::{self, SetEntry};
+use crate::store::retention;
+
+/// A set and what is wrong with it.
+pub(super) struct Judged<'a> {
+    pub set: &'a SetEntry,
+    /// Databases of which it has a good, verified copy.
+    good: BTreeSet<String>,
+    /// Databases that were damaged when it was made.
+    marked: Vec<String>,
+    /// What is damaged in it.
+    damage: Vec<String>,
+    /// Why it, or a part of it, could not be judged.
+    unknown: Option<String>,
+    /// Nothing says that its bytes are the right ones.
+    no_checksum: bool,
+    future: bool,
+}
+
+impl Judged<'_> {
+    /// Bytes are damaged, or were when they were backed up.
+    pub fn is_damaged(&self) -> bool {
+        !self.damage.is_empty() || !self.marked.is_empty()
+    }
+
+    fn counts(&self) -> bool {
+        !self.future && !self.set.archive_only()
+    }
+}
+
+/// Judges every set, oldest first: `quick` by its record and its files' sizes, else by every byte.
+pub(super) fn judge_all<'a>(
+    ctx: &Context,
+    project: &Project,
+    sets: &'a [SetEntry],
+    now: Timestamp,
+    quick: bool,
+) -> Result<Vec<Judged<'a>>> {
+    let mut all = Vec::new();
+    for set in sets {
+        ctx.monitor.check()?;
+        let future = retention::is_future(set.timestamp, now);
+        let judged = if quick { by_record(project, set, future)? } else { by_bytes(ctx, project, set, future)? };
+        all.extend(judged);
+    }
+    Ok(all)
+}
+
+fn empty(set: &SetEntry, future: bool) -> Judged<'_> {
+    let marked = set.metadata().map(Metadata::databases).unwrap_or_default().iter().filter(|d| d.is_damaged()).map(|d| d.source.clone());
+    Judged { set, good: BTreeSet::new(), marked: marked.collect(), damage: Vec::new(), unknown: None, no_checksum: false, future }
+}
+
+/// `None`: the set was removed while we looked.
+fn by_record<'a>(project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
+    let judged = read_record(set, future);
+    if judged.damage.is_empty() && !judged.no_checksum {
+        return Ok(Some(judged));
+    }
+    // The folder was listed before the record was read: of a set that was published in between, files seem to be missing.
+    let Some(now) = catalog::find(&project.backup_dir, set.timestamp)? else { return Ok(None) };
+    let Judged { good, marked, damage, unknown, no_checksum, .. } = read_record(&now, future);
+    Ok(Some(Judged { set, good, marked, damage, unknown, no_checksum, future }))
+}
+
+fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
+    let mut judged = empty(set, future);
+    if let Some(Err(e)) = &set.metadata {
+        note(&mut judged, e.code, e.message.clone());
+    } else if let Some(m) = set.metadata() {
+        let whole = |d: &DatabaseRecord| set.files.get(&d.file) == Some(&d.size);
+        let sealed = |d: &DatabaseRecord| set.sidecars.contains(&d.file);
+        let (databases, gone) = (m.databases(), m.compressed && set.archive.is_none());
+        judged.damage.extend(databases.iter().filter(|d| !whole(d)).map(|d| format!("{} is missing or has another size", d.file)));
+        judged.damage.extend(gone.then(|| "its archive is missing".to_owned()));
+        judged.no_checksum = databases.iter().any(|d| whole(d) && !sealed(d));
+        if m.verified == Some(true) {
+            let good = databases.iter().filter(|d| whole(d) && sealed(d) && !d.is_damaged());
+            judged.good = good.map(|d| d.source.clone()).collect();
+        }
+    }
+    judged
+}
+
+/// `None`: the set was removed while we looked.
+fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
+    let mut judged = empty(set, future);
+    match inspect::inspect_set(&project.backup_dir, set, &ctx.monitor) {
+        Ok(inspection) => sort_out(&inspection, &mut judged),
+        Err(e) if e.code == Code::Abort => return Err(e),
+        Err(e) => judged.unknown = Some(e.message),
+    }
+    let is_well = judged.damage.is_empty() && judged.unknown.is_none() && !judged.no_checksum;
+    // Nobody keeps a clean-up from running meanwhile. A set that was removed or cut down to its archive is not damaged.
+    Ok((is_well || is_unchanged(project, set)?).then_some(judged))
+}
+
+fn is_unchanged(project: &Project, set: &SetEntry) -> Result<bool> {
+    Ok(catalog::find(&project.backup_dir, set.timestamp)?.is_some_and(|now| now.archive_only() == set.archive_only()))
+}
+
+fn sort_out(inspection: &Inspection, judged: &mut Judged<'_>) {
+    for file in &inspection.files {
+        // Of a marked copy the mark itself is one problem; any other is damage that came later.
+        let is_marked = file.source.as_ref().is_some_and(|s| judged.marked.contains(s));
+        if !(is_marked && file.problems.len() == 1) {
+            file.problems.iter().for_each(|(code, message)| note(judged, *code, message.clone()));
+        }
+    }
+    let is_record_good = inspection.files.iter().filter(|f| f.source.is_none() && is_metadata(f)).all(|f| f.ok);
+    if is_record_good {
+        judged.good = inspection.files.iter().filter(|f| f.ok).filter_map(|f| f.source.clone()).collect();
+    }
+}
+
+fn is_metadata(file: &FileReport) -> bool {
+    use crate::backup_set::names::{self, Artefact};
+    matches!(names::parse(&file.file), Some((_, Artefact::Metadata)))
+}
+
+fn note(judged: &mut Judged<'_>, code: Code, message: String) {
+    match code {
+        Code::NeedsForce => judged.no_checksum = true,
+        Code::UnsupportedFormat => judged.unknown = Some(message),
+        _ => judged.damage.push(message),
+    }
+}
+
+/// The newest set with a good copy of `source`.
+pub(super) fn newest_good<'a, 'b>(judged: &'a [Judged<'b>], source: &str) -> Option<&'a Judged<'b>> {
+    judged.iter().rev().find(|s| s.counts() && s.good.contains(source))
+}
+
+/// Findings about the sets themselves.
+pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
+    for (i, s) in judged.iter().enumerate() {
+        let t = s.set.timestamp.to_string();
+        if let Some(first) = s.damage.first() {
+            let more = if s.damage.len() > 1 { format!(" (and {} more)", s.damage.len() - 1) } else { String::new() };
+            let remedy = format!(
+                "make a new one with {}; {} says all that is wrong with this one",
+                hints.command("create"),
+                hints.command(&format!("verify {t}"))
+            );
+            findings.push(Finding::new(FindingCode::BackupDamaged, &t, format!("backup {t} is damaged: {first}{more}"), remedy));
+        }
+        if !s.marked.is_empty() {
+            findings.push(marked(s, &judged[i + 1..], judged, hints));
+        }
+        if let Some(why) = &s.unknown {
+            let remedy = format!("remove the cause and run {}", hints.command(&format!("verify {t}")));
+            findings.push(Finding::new(FindingCode::BackupNotChecked, &t, format!("backup {t} could not be checked: {why}"), remedy));
+        }
+        if s.no_checksum {
+            let message = format!("backup {t} has files without a checksum, so nothing says that their bytes are the right ones");
+            let remedy = format!("make a new one with {}", hints.command("create"));
+            findings.push(Finding::new(FindingCode::BackupWithoutChecksum, &t, message, remedy));
+        }
+    }
+    report_future(judged, hints, findings);
+    report_shrunk(judged, hints, findings);
+}
+
+fn marked(s: &Judged, newer: &[Judged], all: &[Judged], hints: &Hints) -> Finding {
+    let t = s.set.timestamp.to_string();
+    let databases = s.marked.join(", ");
+    let message = format!("backup {t} is a copy of a database that was damaged when it was made: {databases}");
+    let is_newest = |source: &&String| !newer.iter().any(|n| n.counts() && n.set.sources().contains(source));
+    let Some(source) = s.marked.iter().find(is_newest) else {
+        let remedy = format!("remove it, when nobody needs it any more, with {}", hints.command(&format!("delete {t}")));
+        return Finding::new(FindingCode::SourceWasDamaged, t, message, remedy).only_warning();
+    };
+    let remedy = match newest_good(all, source) {
+        Some(good) => format!("restore the last good backup with {}", hints.command(&format!("restore {}", good.set.timestamp))),
+        None => format!("repair the database, then run {}", hints.command("create")),
+    };
+    Finding::new(FindingCode::SourceWasDamaged, t, message, remedy)
+}
+
+fn report_future(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
+    let future: Vec<String> = judged.iter().filter(|s| s.future).map(|s| s.set.timestamp.to_string()).collect();
+    let Some(newest) = future.last() else { return };
+    let message = match future.len() {
+        1 => format!("backup {newest} is dated in the future, so it does not count as fresh, and no clean-up removes it"),
+        n => format!("{n} backups are dated in the future, the last {newest}, so they do not count as fresh, and no clean-up removes them"),
+    };
+    let remedy = format!("set the clock; a backup that is of no use is removed with {}", hints.command(&format!("delete {newest}")));
+    findings.push(Finding::new(FindingCode::BackupInFuture, newest, message, remedy));
+}
+
+fn report_shrunk(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
+    // What could not be read of a damaged database was not counted either: that it is damaged says enough.
+    let Some(newest) = judged.iter().rev().find(|s| s.counts()).filter(|s| !s.is_damaged()) else { return };
+    let Some(since) = newest.set.metadata().and_then(|m| m.shrunk_since.clone()) else { return };
+    let t = newest.set.timestamp.to_string();
+    let message = format!("in backup {t}, the newest, a table has lost most of the rows that it had in backup {since}");
+    let remedy = format!("if that was not meant, see what is gone with {}", hints.command(&format!("compare {since}")));
+    findings.push(Finding::new(FindingCode::BackupShrunk, t, message, remedy));
+}
+
+/// Databases without a fresh, good backup.
+pub(super) fn report_age(databases: &[DatabaseHealth], max: Duration, now: Timestamp, hints: &Hints, findings: &mut Findings) {
+    for d in databases {
+        let remedy = || format!("make one with {}", hints.command("create"));
+        let (Some(newest), Some(age)) = (d.newest_backup, d.age(now)) else {
+            let message = format!("{} has no verified, undamaged backup", d.source);
+            findings.push(Finding::new(FindingCode::NoVerifiedBackup, &d.source, message, remedy()));
+            continue;
+        };
+        if age > max.as_secs() {
+            let message = format!(
+                "the newest verified backup of {}, {newest}, is {} old, and {} are allowed",
+                d.source,
+                spelled(age),
+                spelled(max.as_secs())
+            );
+            findings.push(Finding::new(FindingCode::BackupTooOld, &d.source, message, remedy()));
+        }
+    }
+}
+
+/// A length of time in the largest unit that says it well.
+fn spelled(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} seconds"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Databases of the newest set that are not there any more: a script that removes `*.db` should not go unnoticed.
+pub(super) fn report_missing(judged: &[Judged], project: &Project, hints: &Hints, findings: &mut Findings) -> Result<(), Error> {
+    let Some(newest) = judged.iter().rev().find(|s| s.counts()) else { return Ok(()) };
+    let t = newest.set.timestamp;
+    let records = newest.set.metadata().map(Metadata::databases).unwrap_or_default();
+    for record in records.iter().filter(|r| !r.extra.contains_key(SIDE_FILE_OF)) {
+        // A place where none can be is the metadata's mistake, which `verify` reports.
+        let Ok(path) = project.locate(&record.source) else { continue };
+        if !path.exists() {
+            let message = format!("{} is gone, and backup {t}, the newest, has it", record.source);
+            let remedy =
+                format!("if that was not meant, put all databases of that backup back with {}", hints.command(&format!("restore {t}")));
+            findings.push(Finding::new(FindingCode::DatabaseMissing, &record.source, message, remedy));
+        }
+    }
+    Ok(())
+}
