@@ -115,16 +115,24 @@ fn tables(tables: &[TableComparison]) -> String {
             picture,
         ]);
     }
-    let mut text = table.render();
-    for t in tables {
-        for note in notes(t) {
-            text += &rows::wrapped(&rows::escaped(&format!("{}: {note}", t.table)), 2, 4);
-        }
-    }
-    text
+    table.render() + &notes(tables)
 }
 
-fn notes(t: &TableComparison) -> Vec<String> {
+/// What is to be said of tables; the same of several at once.
+fn notes(tables: &[TableComparison]) -> String {
+    let mut said: Vec<(String, Vec<&str>)> = Vec::new();
+    for t in tables {
+        for note in notes_of(t) {
+            match said.iter_mut().find(|(n, _)| *n == note) {
+                Some((_, names)) => names.push(&t.table),
+                None => said.push((note, vec![&t.table])),
+            }
+        }
+    }
+    said.iter().map(|(note, names)| rows::wrapped(&rows::escaped(&format!("{}: {note}", names.join(", "))), 2, 4)).collect()
+}
+
+fn notes_of(t: &TableComparison) -> Vec<String> {
     let columns = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("columns {what}: {}", names.join(", ")));
     let note = t.note.as_ref().map(|n| if t.counts.is_none() { format!("not compared: {n}") } else { n.clone() });
     [columns("added", &t.columns_added), columns("removed", &t.columns_removed), note].into_iter().flatten().collect()

@@ -198,11 +198,11 @@ fn compare_content(
     pages: PageDifference,
     then: &Side<'_>,
     now: &Side<'_>,
-    mut asked: Option<&mut Asked>,
+    asked: Option<&mut Asked>,
     meter: &mut Meter<'_>,
 ) -> Result<DatabaseComparison> {
     let everything = asked.is_none();
-    let tables = compare_tables::compare(then, now, asked.as_deref_mut(), meter)?;
+    let tables = compare_tables::compare(then, now, asked, meter)?;
     let (schema, notes) = (schema_differences(&then.schema, &now.schema), header_differences(then, now));
     let nothing = tables.is_empty() && schema.is_empty() && notes.is_empty();
     Ok(DatabaseComparison {

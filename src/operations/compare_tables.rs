@@ -221,5 +221,5 @@ fn owner(then: &Side<'_>, now: &Side<'_>, shape: &Shape) -> Option<String> {
     }
     let name = shape.name.to_ascii_lowercase();
     let owners = now.tables.iter().chain(&then.tables).filter(|(n, s)| s.kind == Kind::Virtual && name.starts_with(&format!("{n}_")));
-    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("holds content of the virtual table {}", s.name))
+    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("content of the virtual table {}", s.name))
 }
