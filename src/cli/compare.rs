@@ -95,7 +95,7 @@ fn tables(tables: &[TableComparison]) -> String {
     let most = tables.iter().filter_map(|t| t.counts).map(|c| c.total()).max().unwrap_or(0);
     let mut table = Table::new(&["TABLE", ">ROWS THEN", ">ROWS NOW", ">+ADDED", ">-REMOVED", ">~CHANGED", ""]).indented(2);
     for t in tables {
-        let number = |pick: fn(&crate::sqlite::row_compare::Counts) -> u64, change| match t.counts.as_ref().map(pick) {
+        let number = |pick: fn(&crate::sqlite::row_pair::Counts) -> u64, change| match t.counts.as_ref().map(pick) {
             None => "?".to_owned(),
             Some(0) => style::faint("0").to_string(),
             Some(n) => rows::coloured(change, count(n)),

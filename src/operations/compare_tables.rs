@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::compare::Meter;
 use super::comparison::TableComparison;
+use super::meter::Meter;
 use crate::error::{Code, Error, Result};
 use crate::sqlite::excerpts::Sample;
-use crate::sqlite::row_compare::{self, Counts, Pair, Stop};
+use crate::sqlite::row_compare::{self, Stop};
+use crate::sqlite::row_pair::{Counts, Pair};
 use crate::sqlite::shapes::{Kind, Shape};
 use crate::sqlite::side::Side;
 
