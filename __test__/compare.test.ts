@@ -317,11 +317,11 @@ test('an index that has lost rows is damage, not rows that were removed', async 
   const made = await backup.createBackup({ root: p.root, compress: false });
   withDatabase(p.at('a.db'), (db) => {
     db.unsafeMode();
-    const page = (name: string): unknown => db.prepare('SELECT rootpage FROM sqlite_schema WHERE name = ?').pluck().get(name);
-    const [a, b] = [page('sqlite_autoindex_t_1'), page('sqlite_autoindex_u_1')];
-    db.exec(`PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = ${b} WHERE name = 'sqlite_autoindex_t_1'; UPDATE sqlite_schema SET rootpage = ${a} WHERE name = 'sqlite_autoindex_u_1'`);
+    const page = (name: string): number => db.prepare('SELECT rootpage FROM sqlite_schema WHERE name = ?').pluck().get(name) as number;
+    // The index of u has the first two rows of t, and nothing else is wrong with either.
+    db.exec(`PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = ${page('sqlite_autoindex_u_1')} WHERE name = 'sqlite_autoindex_t_1'`);
   });
-  await assert.rejects(backup.compareBackup(made.timestamp, { root: p.root }), { code: 'SOURCE_DAMAGED' });
+  await assert.rejects(backup.compareBackup(made.timestamp, { root: p.root }), (e: { code: string; message: string }) => e.code === 'SOURCE_DAMAGED' && /"t" leads to 2 rows of 3/.test(e.message));
 });
 
 test('no room for the copy that a rollback journal needs: exit 13, and nothing is left', async (t) => {

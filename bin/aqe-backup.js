@@ -21,7 +21,10 @@ const controller = new AbortController()
 for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
   process.on(name, () => {
     // Somebody is at a question, or can't wait; what is left behind then is swept by the next run.
-    if (!noteSignal(number)) process.exit(130)
+    if (!noteSignal(number)) {
+      process.stderr.write('\n')
+      process.exit(130)
+    }
     controller.abort()
   })
 }

@@ -126,9 +126,3 @@ impl Verb {
         }
     }
 }
-
-/// How many backups to keep.
-pub(super) fn keep(text: &str) -> Result<u32, String> {
-    let wanted = "write how many backups to keep, a whole number from 1 to 1000000";
-    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| wanted.to_owned())
-}

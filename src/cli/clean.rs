@@ -24,7 +24,7 @@ lost most of its rows, and backups dated in the future.";
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How many automated and, counted apart, how many safety backups to keep [default: 10]
-    #[arg(value_name = "N", conflicts_with = "policy", allow_negative_numbers = true, value_parser = super::args::keep)]
+    #[arg(value_name = "N", conflicts_with = "policy", allow_negative_numbers = true, value_parser = super::units::keep)]
     keep: Option<u32>,
     /// Remove by age instead
     #[arg(long)]

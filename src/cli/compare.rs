@@ -95,7 +95,7 @@ fn tables(tables: &[TableComparison]) -> String {
     let most = tables.iter().filter_map(|t| t.counts).map(|c| c.total()).max().unwrap_or(0);
     let mut table = Table::new(&["TABLE", ">ROWS THEN", ">ROWS NOW", ">+ADDED", ">-REMOVED", ">~CHANGED", ""]).indented(2);
     for t in tables {
-        let number = |pick: fn(&crate::sqlite::row_compare::Counts) -> u64, change| match t.counts.as_ref().map(pick) {
+        let number = |pick: fn(&crate::sqlite::row_pair::Counts) -> u64, change| match t.counts.as_ref().map(pick) {
             None => "?".to_owned(),
             Some(0) => style::faint("0").to_string(),
             Some(n) => rows::coloured(change, count(n)),
@@ -115,16 +115,24 @@ fn tables(tables: &[TableComparison]) -> String {
             picture,
         ]);
     }
-    let mut text = table.render();
-    for t in tables {
-        for note in notes(t) {
-            text += &rows::wrapped(&rows::escaped(&format!("{}: {note}", t.table)), 2, 4);
-        }
-    }
-    text
+    table.render() + &notes(tables)
 }
 
-fn notes(t: &TableComparison) -> Vec<String> {
+/// What is to be said of tables; the same of several at once.
+fn notes(tables: &[TableComparison]) -> String {
+    let mut said: Vec<(String, Vec<&str>)> = Vec::new();
+    for t in tables {
+        for note in notes_of(t) {
+            match said.iter_mut().find(|(n, _)| *n == note) {
+                Some((_, names)) => names.push(&t.table),
+                None => said.push((note, vec![&t.table])),
+            }
+        }
+    }
+    said.iter().map(|(note, names)| rows::wrapped(&rows::escaped(&format!("{}: {note}", names.join(", "))), 2, 4)).collect()
+}
+
+fn notes_of(t: &TableComparison) -> Vec<String> {
     let columns = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("columns {what}: {}", names.join(", ")));
     let note = t.note.as_ref().map(|n| if t.counts.is_none() { format!("not compared: {n}") } else { n.clone() });
     [columns("added", &t.columns_added), columns("removed", &t.columns_removed), note].into_iter().flatten().collect()

@@ -56,7 +56,7 @@ enum Keep {
 }
 
 fn keep(text: &str) -> Result<Keep, String> {
-    if text == "all" { Ok(Keep::All) } else { super::args::keep(text).map(Keep::Newest).map_err(|e| format!("{e}, or all")) }
+    if text == "all" { Ok(Keep::All) } else { super::units::keep(text).map(Keep::Newest).map_err(|e| format!("{e}, or all")) }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

@@ -93,9 +93,9 @@ pub(super) fn list(table: &TableComparison) -> String {
     }
     let mut text = String::new();
     let head = if table.rows_truncated {
-        format!("The first {} of {} of {name}:", count(rows.len() as u64), plural(total, "row that differs", "rows that differ"))
+        format!("{name}: the first {} of {}", count(rows.len() as u64), plural(total, "row that differs", "rows that differ"))
     } else {
-        format!("{} of {name}:", plural(total, "row that differs", "rows that differ"))
+        format!("{name}: {}", plural(total, "row differs", "rows differ"))
     };
     text += &wrapped(&head, 2, 4);
     let width = width();
@@ -127,9 +127,9 @@ fn lines(row: &RowDifference, width: usize) -> String {
 
 /// The values of a row that are not its key.
 fn others(values: &Values, key: &Values, width: usize) -> String {
-    let rest = values.0.iter().filter(|(name, _)| !key.0.iter().any(|(k, _)| k == name));
-    // The line is cut anyway: no value needs more of it than this.
-    rest.map(|(name, v)| format!("{} {}", style::faint(escaped(name)), value(v, 0, width / 2))).collect::<Vec<_>>().join(", ")
+    let rest: Vec<_> = values.0.iter().filter(|(name, _)| !key.0.iter().any(|(k, _)| k == name)).collect();
+    let room = (width / rest.len().max(1)).max(KEY);
+    rest.iter().map(|(name, v)| format!("{} {}", style::faint(escaped(name)), value(v, 0, room))).collect::<Vec<_>>().join(", ")
 }
 
 /// `column  before → after`, around the first difference.
@@ -148,6 +148,11 @@ fn change(name: &str, before: &Excerpt, after: &Excerpt, width: usize) -> String
         let then = value(before, skip, half.max(room.saturating_sub(fits(&value(after, skip, usize::MAX)))));
         let now = value(after, skip, room.saturating_sub(fits(&then)));
         (then, now)
+    };
+    // The size of two blobs is said once if it is the same.
+    let then = match (before, after) {
+        (Excerpt::Blob { bytes: a, .. }, Excerpt::Blob { bytes: b, .. }) if a == b => then.trim_end_matches(&size(*a)).to_owned(),
+        _ => then,
     };
     let line = format!("{:INDENT$}{}  {} → {}", "", style::faint(name), coloured(Change::Removed, then), coloured(Change::Added, now));
     // Two numbers under a long name can still be too much.
@@ -191,7 +196,11 @@ fn blob(piece: &[u8], skip: usize, from: u64, bytes: u64) -> String {
     let end = piece.len().min(skip + BLOB);
     let lead = if skip > 0 || from > 0 { "…" } else { "" };
     let trail = if from + (end as u64) < bytes { "…" } else { "" };
-    format!("x'{lead}{}{trail}' ({})", hex(&piece[skip..end]), plural(bytes, "byte", "bytes"))
+    format!("x'{lead}{}{trail}'{}", hex(&piece[skip..end]), size(bytes))
+}
+
+fn size(bytes: u64) -> String {
+    format!(" ({})", plural(bytes, "byte", "bytes"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Bytes, ages and rows as people write and read them.
+//! Bytes, ages and numbers as people write and read them.
 
 use std::time::Duration;
 
@@ -92,6 +92,12 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let number: f64 = number.parse().map_err(|_| usage())?;
     let bytes = (number * factor).round();
     if (1.0..9.0e15).contains(&bytes) { Ok(bytes as u64) } else { Err(usage()) }
+}
+
+/// How many backups to keep.
+pub(super) fn keep(text: &str) -> Result<u32, String> {
+    let wanted = "write how many backups to keep, a whole number from 1 to 1000000";
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| wanted.to_owned())
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use std::path::Path;
 use super::compare_tables::{self, Asked};
 use super::comparison::{CompareOptions, Comparison, DatabaseComparison, Difference, SchemaDifference};
 use super::inspect;
+use super::meter::Meter;
 use super::restore_prepare::same_bytes;
 use super::set_files::{self, Job, SetFiles};
 use super::types::Context;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, IoContext, Result};
-use crate::progress::{Monitor, Phase};
+use crate::progress::Phase;
 use crate::project::Project;
 use crate::sqlite::connection::{Facts, Live, looks_like_sqlite};
 use crate::sqlite::excerpts::Change;
@@ -41,7 +42,7 @@ pub fn compare(ctx: &Context, timestamp: &str, options: &CompareOptions) -> Resu
     let mut asked = options.table.as_deref().map(|table| Asked::new(table, options.limit));
     let mut databases = Vec::new();
     for (job, size) in files.jobs.iter().zip(sizes) {
-        let mut meter = Meter { monitor: &ctx.monitor, file: &job.source, left: 2 * size };
+        let mut meter = Meter::new(&ctx.monitor, &job.source, 2 * size);
         databases.push(compare_one(ctx, job, work.path(), asked.as_mut(), &mut meter)?);
         meter.finish();
     }
@@ -53,32 +54,6 @@ pub fn compare(ctx: &Context, timestamp: &str, options: &CompareOptions) -> Resu
     ctx.monitor.finish();
     let identical = databases.iter().all(|d| d.difference == Difference::Identical);
     Ok(Comparison { timestamp, identical, databases, warnings: files.warnings.into_iter().chain(files.suspicions).collect() })
-}
-
-/// What one database adds to the progress: as many bytes as were announced for it, whatever is read.
-pub(super) struct Meter<'m> {
-    monitor: &'m Monitor,
-    file: &'m str,
-    left: u64,
-}
-
-impl Meter<'_> {
-    pub fn advance(&mut self, bytes: u64) -> Result<()> {
-        self.monitor.check()?;
-        let bytes = bytes.min(self.left);
-        self.left -= bytes;
-        self.monitor.advance(self.file, bytes);
-        Ok(())
-    }
-
-    fn finish(&self) {
-        self.monitor.advance(self.file, self.left);
-    }
-
-    /// Bytes still to come.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
 }
 
 fn not_in_set(ctx: &Context, project: &Project, files: &SetFiles, mut asked: Option<&mut Asked>) -> Result<Vec<DatabaseComparison>> {
@@ -198,11 +173,11 @@ fn compare_content(
     pages: PageDifference,
     then: &Side<'_>,
     now: &Side<'_>,
-    mut asked: Option<&mut Asked>,
+    asked: Option<&mut Asked>,
     meter: &mut Meter<'_>,
 ) -> Result<DatabaseComparison> {
     let everything = asked.is_none();
-    let tables = compare_tables::compare(then, now, asked.as_deref_mut(), meter)?;
+    let tables = compare_tables::compare(then, now, asked, meter)?;
     let (schema, notes) = (schema_differences(&then.schema, &now.schema), header_differences(then, now));
     let nothing = tables.is_empty() && schema.is_empty() && notes.is_empty();
     Ok(DatabaseComparison {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::compare::Meter;
 use super::comparison::TableComparison;
+use super::meter::Meter;
 use crate::error::{Code, Error, Result};
 use crate::sqlite::excerpts::Sample;
-use crate::sqlite::row_compare::{self, Counts, Pair, Stop};
+use crate::sqlite::row_compare::{self, Stop};
+use crate::sqlite::row_pair::{Counts, Pair};
 use crate::sqlite::shapes::{Kind, Shape};
 use crate::sqlite::side::Side;
 
@@ -221,5 +222,5 @@ fn owner(then: &Side<'_>, now: &Side<'_>, shape: &Shape) -> Option<String> {
     }
     let name = shape.name.to_ascii_lowercase();
     let owners = now.tables.iter().chain(&then.tables).filter(|(n, s)| s.kind == Kind::Virtual && name.starts_with(&format!("{n}_")));
-    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("holds content of the virtual table {}", s.name))
+    owners.max_by_key(|(n, _)| n.len()).map(|(_, s)| format!("content of the virtual table {}", s.name))
 }

@@ -2,7 +2,7 @@
 
 use crate::backup_set::timestamp::Timestamp;
 use crate::sqlite::excerpts::{Change, RowDifference};
-use crate::sqlite::row_compare::Counts;
+use crate::sqlite::row_pair::Counts;
 
 /// Most rows that can be asked for.
 pub const MOST_ROWS: u32 = 10_000;

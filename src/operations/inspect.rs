@@ -66,9 +66,11 @@ pub(super) fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Resu
     let mut warnings = Vec::new();
     let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
     files.extend(inspect_metadata(set, &mut warnings));
-    if set.archive.is_some() {
+    let promised = set.metadata().is_some_and(|m| m.compressed);
+    // What is there and is no regular file is damage; the catalog counts only regular ones.
+    if set.archive.is_some() || (promised && dir.join(names::archive(set.timestamp)).symlink_metadata().is_ok()) {
         files.push(inspect_archive(dir, set, monitor)?);
-    } else if set.metadata().is_some_and(|m| m.compressed) {
+    } else if promised {
         // People remove archives to get space back. The copies are the backup, and are judged by themselves.
         warnings.push(format!("{} is gone; the copies beside it are all there is of this backup", names::archive(set.timestamp)));
     }

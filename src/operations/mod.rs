@@ -13,6 +13,7 @@ mod health;
 mod inspect;
 mod intent;
 mod list;
+mod meter;
 mod pending_restore;
 mod preview;
 mod provenance;

@@ -214,6 +214,25 @@ fn plain(value: ValueRef<'_>) -> Cell<'_> {
     }
 }
 
+/// A row of either side.
+#[derive(Clone, Copy)]
+pub struct Line<'r> {
+    row: &'r Row<'r>,
+    reading: Reading,
+}
+
+impl<'r> Line<'r> {
+    /// A row that is read in this way.
+    pub fn new(row: &'r Row<'r>, reading: Reading) -> Self {
+        Line { row, reading }
+    }
+
+    /// Its value of column `i`.
+    pub fn cell(self, i: usize) -> rusqlite::Result<Cell<'r>> {
+        self.reading.cell(self.row, i)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -14,6 +14,7 @@ pub mod private_copy;
 pub mod raw_file;
 pub mod row_compare;
 mod row_key;
+pub mod row_pair;
 pub mod shapes;
 pub mod side;
 

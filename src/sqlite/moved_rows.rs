@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 
 use sha2::{Digest, Sha256};
 
-use super::cells::Cell;
-use super::row_compare::{Counts, Line};
+use super::cells::{Cell, Line};
 use super::row_key::Plan;
+use super::row_pair::Counts;
 
 /// Most contents that are remembered: some 20 MB. Beyond, the rows are taken for moved ones, and sorted to find out.
 const MOST: usize = 1 << 19;

@@ -3,43 +3,19 @@
 use std::cmp::Ordering;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
-use rusqlite::{Row, Rows, Statement};
+use rusqlite::{Rows, Statement};
 
-use super::cells::{Cell, Reading};
+use super::cells::{Cell, Line, Reading};
 use super::excerpts::{Change, Excerpt, RowDifference, Sample, Values, first_difference};
 use super::moved_rows::Moved;
 use super::row_key::{self, Order, Plan};
+use super::row_pair::{Counts, Pair};
 use super::shapes::{Key, Shape};
 use super::side::Side;
 use crate::error::{Error, Result};
 
 /// Rows between two reports of progress, which are also the looks at cancellation.
 const STRIDE: u64 = 2048;
-
-/// How many rows came, went and changed since the backup.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Live has them, the backup not.
-    pub added: u64,
-    /// The backup has them, live not.
-    pub removed: u64,
-    /// Both have them, with other values.
-    pub changed: u64,
-}
-
-/// A table of the backup and the live one of its name; one of them may be missing.
-pub struct Pair<'s, 'c> {
-    /// The backup.
-    pub then: &'s Side<'c>,
-    /// Its table.
-    pub before: Option<&'s Shape>,
-    /// The live database.
-    pub now: &'s Side<'c>,
-    /// Its table.
-    pub after: Option<&'s Shape>,
-    /// Rows of both, as counted.
-    pub rows: [u64; 2],
-}
 
 /// What the comparison of a pair gave.
 pub struct Compared {
@@ -130,19 +106,6 @@ fn by_unsteady_rowid(pair: &Pair<'_, '_>, key: &Key, sample: &mut Sample, progre
     Ok(Compared { counts: by_content, note: Some("no primary key, and rowids have changed: rows are told apart by their content") })
 }
 
-/// A row of either side.
-#[derive(Clone, Copy)]
-pub(super) struct Line<'r> {
-    row: &'r Row<'r>,
-    reading: Reading,
-}
-
-impl<'r> Line<'r> {
-    pub fn cell(self, i: usize) -> rusqlite::Result<Cell<'r>> {
-        self.reading.cell(self.row, i)
-    }
-}
-
 /// Rows of one side that were read.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -199,27 +162,6 @@ impl<'m, 's, 'c> Merge<'m, 's, 'c> {
             check_seen(now, self.pair.after, seen[1], self.pair.rows[1])?;
         }
         Ok(seen)
-    }
-}
-
-impl Counts {
-    /// All of them.
-    pub fn total(self) -> u64 {
-        self.added + self.removed + self.changed
-    }
-
-    /// Rows that went and came, a changed one being one of each.
-    pub(super) fn moves(self) -> u64 {
-        self.added + self.removed + 2 * self.changed
-    }
-
-    fn add(&mut self, change: Option<Change>) {
-        match change {
-            Some(Change::Added) => self.added += 1,
-            Some(Change::Removed) => self.removed += 1,
-            Some(Change::Changed) => self.changed += 1,
-            None => {}
-        }
     }
 }
 
@@ -338,7 +280,7 @@ impl<'r, 's, 'c> Cursor<'r, 's, 'c> {
     }
 
     fn line(&self) -> Option<Line<'_>> {
-        Some(Line { row: self.rows.as_ref()?.get()?, reading: self.reading })
+        Some(Line::new(self.rows.as_ref()?.get()?, self.reading))
     }
 
     /// Goes to the next row that has a key.
@@ -370,7 +312,7 @@ impl<'r, 's, 'c> Cursor<'r, 's, 'c> {
         let Order::Key(parts) = &self.plan.order else { return Ok(Some(true)) };
         let width = parts.len();
         let Some(row) = self.rows.as_ref().and_then(FallibleStreamingIterator::get) else { return Ok(Some(true)) };
-        let line = Line { row, reading: self.reading };
+        let line = Line::new(row, self.reading);
         for i in 0..width {
             if line.cell(i)? == Cell::Null {
                 return Ok(Some(false));

@@ -1,7 +1,7 @@
 //! What two tables of one name can be compared by, and the statements that read both in that order.
 
 use super::cells::{Collation, Encoding, Reading};
-use super::row_compare::Pair;
+use super::row_pair::Pair;
 use super::shapes::{Key, KeyPart, Shape, quoted};
 
 /// The order that both sides are read in.
