@@ -111,7 +111,7 @@ impl Project {
     fn nothing_found(&self, patterns: Option<&[String]>) -> Error {
         let looked = patterns.map_or_else(|| "*.db and .agentic-qe/*.db".to_owned(), |p| p.join(", "));
         let hint = match self.parent_project() {
-            Some(parent) => format!("; {} has a {HOME} folder: did you mean root: {:?}?", parent.display(), parent.display().to_string()),
+            Some(parent) => format!("; {} has a {HOME} folder: did you mean --root {:?}?", parent.display(), parent.display().to_string()),
             None => "; pass the project's folder as root, or name the files with databases".to_owned(),
         };
         Error::new(Code::NoDatabases, format!("no databases found in {} (looked for {looked}){hint}", self.root.display()))

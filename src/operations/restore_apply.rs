@@ -142,7 +142,8 @@ fn save(
     }
     sources.extend(wals.iter().map(sources::SideFile::source));
     sources.sort_by(|a, b| a.database.source.cmp(&b.database.source));
-    let request = Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()) };
+    let request =
+        Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()), partial: true };
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, &[])?;
     let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
     if let Some(path) = unreadable.filter(|_| !wish.force) {
