@@ -121,10 +121,14 @@ impl Error {
     pub fn io(cause: io::Error, what: &str, path: &Path) -> Self {
         let path = path.display();
         let (code, message) = match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                (Code::NoSpace, format!("cannot {what} {path}: no space left ({cause}); free some disk space or choose another backupDir"))
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => (
+                Code::NoSpace,
+                format!("cannot {what} {path}: no space left ({cause}); free some disk space or choose another backupDir (--backup-dir)"),
+            ),
+            io::ErrorKind::ReadOnlyFilesystem => {
+                (Code::PermissionDenied, format!("cannot {what} {path}: {cause}; nothing can be written there as it is mounted"))
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            io::ErrorKind::PermissionDenied => {
                 (Code::PermissionDenied, format!("cannot {what} {path}: {cause}; check the owner and mode of the file and its folder"))
             }
             _ => (Code::IoError, format!("cannot {what} {path}: {cause}")),

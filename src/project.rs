@@ -59,6 +59,14 @@ impl Project {
             ));
         }
         let backup_dir = found.join(backup_dir.unwrap_or(Path::new(".agentic-qe/backups")));
+        let (given, home) = (backup_dir.canonicalize().unwrap_or_else(|_| backup_dir.clone()), found.join(HOME));
+        if found.starts_with(&given) || home == given {
+            let message = format!(
+                "{} can't be the backups folder: the project's databases are there. Give backupDir (--backup-dir) a folder of its own",
+                backup_dir.display()
+            );
+            return Err(Error::new(Code::InvalidArgValue, message));
+        }
         Ok(Project { root: found, backup_dir })
     }
 
@@ -78,6 +86,23 @@ impl Project {
         Ok(discovery)
     }
 
+    /// Which databases of a set `patterns` mean; all of them without patterns.
+    pub fn select(&self, patterns: Option<&[String]>) -> Result<Selection> {
+        let wanted = |pattern: &String| {
+            let inside = Path::new(pattern).strip_prefix(&self.root).unwrap_or(Path::new(pattern));
+            let source = relative_source(inside).ok_or_else(|| self.outside(pattern))?;
+            // What is no valid pattern can still be a name.
+            let glob = GlobBuilder::new(&source).literal_separator(true).build().ok().map(|g| g.compile_matcher());
+            Ok((source, glob))
+        };
+        Ok(Selection(patterns.map(|p| p.iter().map(wanted).collect::<Result<Vec<_>>>()).transpose()?))
+    }
+
+    fn outside(&self, pattern: &str) -> Error {
+        let reason = if pattern.is_empty() { "is no path" } else { "is outside the project root" };
+        Error::new(Code::InvalidArgValue, format!("databases: {pattern:?} {reason} ({}); use a path below the root", self.root.display()))
+    }
+
     /// A folder above the root that looks like a project: what somebody may have meant who is in a folder of it.
     pub fn parent_project(&self) -> Option<&Path> {
         self.root.ancestors().skip(1).find(|a| a.join(HOME).is_dir())
@@ -86,7 +111,7 @@ impl Project {
     fn nothing_found(&self, patterns: Option<&[String]>) -> Error {
         let looked = patterns.map_or_else(|| "*.db and .agentic-qe/*.db".to_owned(), |p| p.join(", "));
         let hint = match self.parent_project() {
-            Some(parent) => format!("; {} has a {HOME} folder: did you mean root: {:?}?", parent.display(), parent.display().to_string()),
+            Some(parent) => format!("; {} has a {HOME} folder: did you mean --root {:?}?", parent.display(), parent.display().to_string()),
             None => "; pass the project's folder as root, or name the files with databases".to_owned(),
         };
         Error::new(Code::NoDatabases, format!("no databases found in {} (looked for {looked}){hint}", self.root.display()))
@@ -95,12 +120,7 @@ impl Project {
     fn named(&self, pattern: &str, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
         let relative = Path::new(pattern);
         let inside = relative.strip_prefix(&self.root).unwrap_or(relative);
-        let source = relative_source(inside).ok_or_else(|| {
-            Error::new(
-                Code::InvalidArgValue,
-                format!("databases: {pattern:?} is outside the project root {}; use a path below the root", self.root.display()),
-            )
-        })?;
+        let source = relative_source(inside).ok_or_else(|| self.outside(pattern))?;
         // A file of exactly that name wins over reading the name as a pattern.
         if self.root.join(&source).symlink_metadata().is_ok() {
             found.insert(source.clone(), regular_file(&self.root.join(&source))?);
@@ -184,6 +204,17 @@ impl Project {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(path),
             Err(e) => Err(Error::io(e, "look at", &path)),
         }
+    }
+}
+
+/// Some of the databases of a set, by name or pattern.
+pub struct Selection(Option<Vec<(String, Option<GlobMatcher>)>>);
+
+impl Selection {
+    /// Whether `source` is among them.
+    pub fn has(&self, source: &str) -> bool {
+        let Some(wanted) = &self.0 else { return true };
+        wanted.iter().any(|(name, glob)| name == source || glob.as_ref().is_some_and(|g| g.is_match(source)))
     }
 }
 

@@ -40,23 +40,34 @@ pub(super) struct Place {
     /// Where the backups are [default: .agentic-qe/backups in the root]
     #[arg(long, global = true, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
-    /// A database, or a pattern of several, relative to the root; may be repeated [default: *.db and .agentic-qe/*.db]
-    #[arg(long = "database", global = true, value_name = "PATH")]
-    databases: Vec<String>,
     /// Milliseconds to wait for a busy database
-    #[arg(long, global = true, value_name = "MS", default_value_t = 5000)]
+    #[arg(long, global = true, value_name = "MS", default_value_t = 5000, allow_negative_numbers = true, value_parser = milliseconds())]
     busy_timeout: u64,
     /// Milliseconds to wait for another backup or restore
-    #[arg(long, global = true, value_name = "MS", default_value_t = 30000)]
+    #[arg(long, global = true, value_name = "MS", default_value_t = 30000, allow_negative_numbers = true, value_parser = milliseconds())]
     lock_timeout: u64,
 }
 
+/// As in the API.
+fn milliseconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=2_147_483_647)
+}
+
+/// Of the verbs that work on databases.
+#[derive(Debug, Default, Args)]
+pub(super) struct Databases {
+    /// Only this database, or those of this pattern, relative to the root; may be repeated
+    #[arg(long = "database", value_name = "PATH")]
+    databases: Vec<String>,
+}
+
 impl Place {
-    pub fn context(self, monitor: Monitor) -> Context {
+    pub fn context(self, databases: Databases, monitor: Monitor) -> Context {
+        let databases = databases.databases;
         Context {
             root: self.root,
             backup_dir: self.backup_dir,
-            databases: (!self.databases.is_empty()).then_some(self.databases),
+            databases: (!databases.is_empty()).then_some(databases),
             busy_timeout: Duration::from_millis(self.busy_timeout),
             lock_timeout: Duration::from_millis(self.lock_timeout),
             monitor,
@@ -108,6 +119,19 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    /// The databases it is to work on.
+    pub fn databases(&mut self) -> Databases {
+        let databases = match self {
+            Verb::Create(a) => &mut a.databases,
+            Verb::Restore(a) => &mut a.databases,
+            Verb::Compare(a) => &mut a.databases,
+            Verb::Check(a) => &mut a.databases,
+            Verb::Exec(a) => &mut a.databases,
+            _ => return Databases::default(),
+        };
+        std::mem::take(databases)
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Verb::Create(_) => "create",

@@ -15,15 +15,18 @@ use crate::error::{Code, Error, Result};
 use crate::operations::{self, Context, Finding, Health, HealthOptions, Severity};
 
 pub(super) const EXAMPLES: &str = "Examples:
-  aqe-backup check                                        everything, every byte of every backup
-  aqe-backup check --quick --max-age 2h --max-size 5GB    no database and no backup is read
+  aqe-backup check                           every byte of every backup
+  aqe-backup check --quick --max-age 2h      no database and no backup is read
   aqe-backup check --prometheus /var/lib/node_exporter/aqe-backup.prom
 
-Exit codes: 0 no finding, or only warnings (with --strict these are 1 too), 1 a critical finding,
-4 a database or a backup is damaged. Nothing is changed, and programs may go on using the databases.";
+Exit codes: 0 no finding, or only warnings (with --strict these are 1 too), 1 a
+critical finding, 4 a database or a backup is damaged. Nothing is changed, and
+programs may go on using the databases.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    pub databases: super::args::Databases,
     /// How old the newest good backup of each database may be: 90m, 26h, 7d
     #[arg(long, value_name = "TIME", default_value = "26h", value_parser = parse_duration)]
     max_age: Duration,

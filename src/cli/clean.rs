@@ -13,13 +13,14 @@ use crate::operations::{self, CleanDecision, CleanOptions, CleanOutcome, Context
 use crate::store::retention::{self, Fate, Rule};
 
 pub(super) const EXAMPLES: &str = "Examples:
-  aqe-backup clean                                     keep the newest 10 of each kind
-  aqe-backup clean 5 --dry-run                         show what keeping 5 would remove, and why
-  aqe-backup clean --policy --environment production   remove by age
+  aqe-backup clean                 keep the newest 10 of each kind
+  aqe-backup clean 5 --dry-run     show what keeping 5 would remove, and why
+  aqe-backup clean --policy        remove by age
 
-By age, with --policy: automated backups 30 days (staging 60, production 90), safety backups 7, archives 90.
-Never removed: manual backups, the newest verified backup of each database, the last backup from before a table
-lost most of its rows, and backups dated in the future.";
+By age: automated backups stay 30 days (--environment staging 60, production
+90), safety backups 7, archives 90. Never removed are manual backups, the newest
+verified backup of each database, the last backup from before a table lost most
+of its rows, and backups dated in the future.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

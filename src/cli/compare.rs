@@ -28,6 +28,8 @@ const PICTURE: usize = 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    pub databases: super::args::Databases,
     /// YYYYMMDD-HHMMSS
     timestamp: String,
     /// Compare this table only, and show its rows that differ

@@ -20,6 +20,7 @@ pub(super) struct Arguments {
 pub(super) fn run(a: &Arguments, mut command: Command) -> Answer {
     let mut script = Vec::new();
     clap_complete::generate(a.shell, &mut command, "aqe-backup", &mut script);
-    let text = String::from_utf8_lossy(&script).into_owned();
+    // clap_complete 4.6 takes the hyphen of our name for the one between verbs in half of its bash script.
+    let text = String::from_utf8_lossy(&script).replace("aqe__subcmd__backup", "aqe__backup");
     Answer { document: json!({ "shell": a.shell.to_string(), "script": text }), text, exit: 0 }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::table::Table;
-use super::text::{self, line};
+use super::text::{self, line, plain};
 use super::units::bytes;
 use super::{Answer, exit_code, json, style};
 use crate::backup_set::metadata::Kind;
@@ -17,14 +17,17 @@ use crate::error::{IoContext, Result};
 use crate::operations::{self, Context, CreateOptions, CreateOutcome};
 
 pub(super) const EXAMPLES: &str = "Examples:
-  aqe-backup create                                   back up what is here, with an archive
-  aqe-backup create --root my-project --no-compress   another project, without an archive
-  aqe-backup create --kind manual --label 'before 2.0'  never removed by a clean-up
+  aqe-backup create                                     what is here
+  aqe-backup create --root my-project --no-compress     without an archive
+  aqe-backup create --kind manual --label 'before 2.0'  never cleaned up
 
-Prints the backup's timestamp; in a GitHub workflow also sets BACKUP_TIMESTAMP and the output `timestamp`.";
+Prints the backup's timestamp; in a GitHub workflow it also sets
+BACKUP_TIMESTAMP and the output `timestamp`.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    pub databases: super::args::Databases,
     /// Also write one .tar.gz of the whole set (the default)
     #[arg(long, overrides_with_all = ["compress", "no_compress"])]
     compress: bool,
@@ -99,11 +102,11 @@ fn tell_github(outcome: &CreateOutcome) -> Result<()> {
 fn text(o: &CreateOutcome) -> String {
     let mut table = Table::new(&["DATABASE", ">SIZE", "STATE"]).indented(2);
     for d in &o.databases {
-        table.row(vec![d.source.clone(), bytes(d.size), state(d.integrity.as_deref())]);
+        table.row(vec![plain(&d.source), bytes(d.size), state(d.integrity.as_deref())]);
     }
     let mut text = table.render();
     if let Some(archive) = &o.archive {
-        line!(text, "Archive: {}", archive.display());
+        line!(text, "Archive: {}", plain(&archive.display().to_string()));
     }
     line!(text, "Timestamp: {}", style::strong(o.timestamp));
     if o.removed > 0 {
@@ -112,7 +115,7 @@ fn text(o: &CreateOutcome) -> String {
     text::warnings(&mut text, &o.warnings);
     match &o.failure {
         None => line!(text, "{}", style::good("Backup complete!")),
-        Some(e) => line!(text, "{} {} ({})", style::bad("Backup failed:"), e.message, e.code),
+        Some(e) => line!(text, "{} {} ({})", style::bad("Backup failed:"), plain(&e.message), e.code),
     }
     text
 }

@@ -9,10 +9,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::signals::{self, Shield};
+use super::text::plain;
 use super::{Answer, complain, exit_code, json, progress, restore, style};
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::operations::{self, Context, CreateOptions, RestoreOptions, RestoreOutcome};
 use crate::progress::Monitor;
 
@@ -20,12 +21,15 @@ pub(super) const EXAMPLES: &str = "Examples:
   aqe-backup exec --operation 'upgrade to 2.0' -- npm run migrate
   aqe-backup exec --operation import -- sh -c 'node import.js && node check.js'
 
-The exit code is the command's own (128 and the signal's number if a signal ended it; 127 or 126 if it can't be
-started). If putting the backup back fails as well, it is that failure's. The command finds the backup's timestamp in
-BACKUP_TIMESTAMP. Databases that did not exist before are left as the command leaves them.";
+The exit code is the command's own: 128 and the signal's number if a signal
+ended it, 127 or 126 if it can't be started. If putting the backup back fails as
+well, it is that failure's. The command finds the backup's timestamp in
+BACKUP_TIMESTAMP. Databases that did not exist before are left as they are.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    pub databases: super::args::Databases,
     /// What is about to happen; kept with the backup
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     operation: String,
@@ -63,10 +67,13 @@ pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
     drop(shield);
     match &restored {
         Ok(outcome) => {
-            outcome.warnings.iter().for_each(|w| say(&format!("Warning: {w}")));
+            outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));
             say(&format!("{} the databases are as they were before", style::good("Restored:").for_stderr()));
         }
-        Err(e) => say(&format!("{} {} ({}); backup {safety} is kept", style::bad("Not restored:").for_stderr(), e.message, e.code)),
+        Err(e) if e.code == Code::BackupNotFound => {
+            say(&format!("{} {} ({})", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code));
+        }
+        Err(e) => say(&format!("{} {} ({}); backup {safety} is kept", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code)),
     }
     Ok(answer(a, safety, &ended, Some(restored), started))
 }
@@ -79,7 +86,7 @@ fn say(text: &str) {
 fn save(ctx: &Context, operation: &str) -> Result<Timestamp> {
     let options = CreateOptions { kind: Kind::Safety, operation: Some(operation.to_owned()), ..CreateOptions::default() };
     let outcome = operations::create(ctx, &options)?;
-    outcome.warnings.iter().for_each(|w| say(&format!("Warning: {w}")));
+    outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));
     match outcome.failure {
         None => Ok(outcome.timestamp),
         Some(e) => Err(Error::new(e.code, format!("the command was not run: {}", e.message))),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::list::state;
 use super::table::Table;
-use super::text::line;
+use super::text::{line, plain};
 use super::units::{ago, bytes, count, now};
 use super::{Answer, json, style};
 use crate::backup_set::metadata::{Metadata, SqliteRecord};
@@ -51,7 +51,6 @@ fn text(b: &BackupInfo) -> String {
 
 /// Who made it, where, and for what.
 fn about(m: &Metadata, say: &mut impl FnMut(&str, String)) {
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     say("For", m.operation.as_deref().map(plain).unwrap_or_default());
     say("Label", m.label.as_deref().map(plain).unwrap_or_default());
     say("Made by", plain(&format!("{} on {}", m.user, m.hostname)));
@@ -76,8 +75,8 @@ fn about(m: &Metadata, say: &mut impl FnMut(&str, String)) {
 fn databases(m: &Metadata) -> String {
     let mut text = String::new();
     for d in m.databases() {
-        line!(text, "\n{}  {}", style::strong(&d.source), bytes(d.size));
-        line!(text, "  {}  {}", style::faint("file  "), d.file);
+        line!(text, "\n{}  {}", style::strong(plain(&d.source)), bytes(d.size));
+        line!(text, "  {}  {}", style::faint("file  "), plain(&d.file));
         line!(text, "  {}  {}", style::faint("sha256"), d.sha256);
         match &d.sqlite {
             Some(sqlite) => text += &structure(sqlite),
@@ -93,7 +92,7 @@ fn structure(s: &SqliteRecord) -> String {
     line!(text, "  {}  {pages}, integrity {}", style::faint("sqlite"), s.integrity.as_str());
     let mut table = Table::new(&["TABLE", ">ROWS"]).indented(2);
     for (name, rows) in &s.tables {
-        table.row(vec![name.clone(), count(*rows)]);
+        table.row(vec![plain(name), count(*rows)]);
     }
     if !s.tables.is_empty() {
         text += &table.render();
@@ -104,7 +103,7 @@ fn structure(s: &SqliteRecord) -> String {
 fn files(b: &BackupInfo) -> String {
     let mut text = String::from("\n");
     for f in &b.files {
-        line!(text, "  {}", f.display());
+        line!(text, "  {}", plain(&f.display().to_string()));
     }
     text
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::table::Table;
-use super::text::line;
+use super::text::{line, plain};
 use super::units::{age, bytes, now};
 use super::{Answer, json, style};
 use crate::error::Result;
@@ -13,11 +13,15 @@ use crate::project::Project;
 
 pub(super) const EXAMPLES: &str = "Examples:
   aqe-backup list
-  aqe-backup list --json | jq -r '.backups[0].timestamp'   the newest one
+  aqe-backup list --json | jq -r '.backups[0].timestamp'
 
-STATE is what the backup says of itself, without reading it: verified (it was read back when it was made),
-unverified, shrunk (a table had lost most of its rows), damaged (the database was), incomplete (a file is missing
-or cut short). `verify` reads every byte.";
+STATE is what the backup says of itself, without reading it:
+  verified     it was read back and checked when it was made
+  unverified   it was not
+  shrunk       a table had lost most of its rows
+  damaged      the database was damaged
+  incomplete   a file is missing or cut short
+`aqe-backup verify` reads every byte.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,7 +40,7 @@ pub(super) fn run(ctx: &Context, a: &Arguments) -> Result<Answer> {
 fn none(ctx: &Context) -> Result<String> {
     let project = Project::open(ctx.root.as_deref(), ctx.backup_dir.as_deref())?;
     let mut text = String::new();
-    line!(text, "No backups in {}", project.backup_dir.display());
+    line!(text, "No backups in {}", plain(&project.backup_dir.display().to_string()));
     if let Some(parent) = project.parent_project().filter(|_| ctx.backup_dir.is_none()) {
         line!(text, "Did you mean --root {:?}?", parent.display().to_string());
     }
@@ -107,8 +111,7 @@ pub(super) fn state(b: &BackupInfo) -> String {
 /// What it is for, in the words of whoever made it.
 fn note(b: &BackupInfo) -> String {
     let note = b.metadata.as_ref().and_then(|m| m.label.clone().or_else(|| m.operation.clone())).unwrap_or_default();
-    // One line each, whatever is in it.
-    note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(&note)
 }
 
 fn document(backups: &[BackupInfo], archives: bool) -> Value {

@@ -54,6 +54,7 @@ pub fn run(arguments: Vec<String>, monitor: Monitor) -> i32 {
     // This process is ours alone, so ordinary locks would do where the better ones don't exist.
     crate::sqlite::posix_locks::declare_own_process();
     style::decide();
+    let verb = verb_in(&arguments);
     let wants_json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
     match parse(arguments) {
         Ok(parsed) => {
@@ -65,7 +66,7 @@ pub fn run(arguments: Vec<String>, monitor: Monitor) -> i32 {
                 Err(e) => fail(command, &e, json),
             }
         }
-        Err(e) if e.use_stderr() => usage(&e, wants_json),
+        Err(e) if e.use_stderr() => usage(&e, &verb, wants_json),
         Err(e) => print(&rendered(&e, console::colors_enabled()), 0),
     }
 }
@@ -76,8 +77,8 @@ fn parse(arguments: Vec<String>) -> Result<Arguments, clap::Error> {
     Arguments::from_arg_matches(&command.try_get_matches_from(std::iter::once("aqe-backup".to_owned()).chain(arguments))?)
 }
 
-fn perform(arguments: Arguments, monitor: Monitor) -> Result<Answer> {
-    let ctx = arguments.place.context(progress::shown(monitor));
+fn perform(mut arguments: Arguments, monitor: Monitor) -> Result<Answer> {
+    let ctx = arguments.place.context(arguments.verb.databases(), progress::shown(monitor));
     match arguments.verb {
         Verb::Create(a) => create::run(&ctx, a),
         Verb::List(a) => list::run(&ctx, &a),
@@ -101,11 +102,18 @@ fn rendered(e: &clap::Error, colour: bool) -> String {
     if colour { text.ansi().to_string() } else { text.to_string() }
 }
 
-fn usage(e: &clap::Error, json: bool) -> i32 {
+/// The verb that arguments name which are no command line; empty if they name none.
+fn verb_in(arguments: &[String]) -> String {
+    let command = Arguments::command();
+    let named = |a: &&String| command.get_subcommands().any(|c| c.get_name() == a.as_str());
+    arguments.iter().find(named).cloned().unwrap_or_default()
+}
+
+fn usage(e: &clap::Error, verb: &str, json: bool) -> i32 {
     if json {
         let text = rendered(e, false);
         let error = Error::new(Code::InvalidArgValue, text.trim().strip_prefix("error: ").unwrap_or(text.trim()));
-        return print(&json::failure("", &error), USAGE);
+        return print(&json::failure(verb, &error), USAGE);
     }
     complain(&rendered(e, console::colors_enabled_stderr()));
     USAGE
@@ -116,7 +124,7 @@ fn fail(command: &str, e: &Error, json: bool) -> i32 {
     if json {
         return print(&json::failure(command, e), exit);
     }
-    complain(&format!("aqe-backup {command}: {} ({})\n", e.message, e.code));
+    complain(&format!("aqe-backup {command}: {} ({})\n", text::plain(&e.message), e.code));
     exit
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::style;
 use super::table::Table;
-use super::text::line;
+use super::text::{line, plain};
 use super::units::{ago, bytes, count, now, plural};
 use crate::operations::{LiveState, PreviewedDatabase, RestorePreview};
 
@@ -14,14 +14,15 @@ const TABLES: usize = 6;
 pub(super) fn text(p: &RestorePreview) -> String {
     let mut text = String::new();
     line!(text, "Backup {}, made {}, would put back:\n", p.timestamp, ago(p.timestamp, now()));
-    let mut table = Table::new(&["DATABASE", ">SIZE NOW", ">THEN", ">ROWS NOW", ">THEN"]).indented(2);
+    let mut table = Table::new(&["DATABASE", ">SIZE NOW", ">THEN", ">ROWS NOW", ">THEN", "CHANGES"]).indented(2);
     for d in &p.databases {
         table.row(vec![
-            d.source.clone(),
+            plain(&d.source),
             d.live_size.map_or_else(|| style::doubtful("missing").to_string(), bytes),
             bytes(d.backup_size),
             rows_now(d),
             d.backup_rows.as_ref().map_or_else(String::new, |r| count(r.values().sum())),
+            pages(d),
         ]);
     }
     text += &table.render();
@@ -34,9 +35,21 @@ pub(super) fn text(p: &RestorePreview) -> String {
 
 fn rows_now(d: &PreviewedDatabase) -> String {
     match &d.live {
-        LiveState::Rows(rows) => count(rows.values().sum()),
+        LiveState::Rows { tables, .. } => count(tables.values().sum()),
         LiveState::Missing | LiveState::Plain => String::new(),
         LiveState::Unreadable(_) => style::bad("?").to_string(),
+    }
+}
+
+/// How much of it the restore would write.
+fn pages(d: &PreviewedDatabase) -> String {
+    match &d.live {
+        LiveState::Rows { pages: Some((0, _)), .. } => style::faint("none").to_string(),
+        LiveState::Rows { pages: Some((different, total)), .. } => format!("{} of {} pages", count(*different), count(*total)),
+        LiveState::Missing => "created".to_owned(),
+        LiveState::Plain if d.backup_rows.is_some() => style::bad("no database now").to_string(),
+        LiveState::Unreadable(_) => style::bad("can't be read").to_string(),
+        LiveState::Rows { .. } | LiveState::Plain => String::new(),
     }
 }
 
@@ -44,15 +57,15 @@ fn rows_now(d: &PreviewedDatabase) -> String {
 fn changes(d: &PreviewedDatabase) -> String {
     let mut text = String::new();
     match (&d.live, &d.backup_rows) {
-        (LiveState::Unreadable(why), _) => line!(text, "  {}: {why}", d.source),
-        (LiveState::Rows(now), Some(then)) => {
+        (LiveState::Unreadable(why), _) => line!(text, "  {}: {}", plain(&d.source), plain(why)),
+        (LiveState::Rows { tables: now, .. }, Some(then)) => {
             let all = differing(now, then);
             for (table, now, then) in all.iter().take(TABLES) {
                 let rows = |n: &Option<u64>| n.map_or_else(|| "no such table".to_owned(), |n| plural(n, "row", "rows"));
-                line!(text, "  {}: table {table}: {} now, {} then", d.source, rows(now), rows(then));
+                line!(text, "  {}: table {}: {} now, {} then", plain(&d.source), plain(table), rows(now), rows(then));
             }
             if all.len() > TABLES {
-                line!(text, "  {}: {} more tables have another number of rows", d.source, all.len() - TABLES);
+                line!(text, "  {}: {} more tables have another number of rows", plain(&d.source), all.len() - TABLES);
             }
         }
         _ => {}

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use console::{Term, measure_text_width, truncate_str};
 
 use super::style;
+use super::text::plain;
 use super::units::{count, plural};
 use crate::operations::TableComparison;
 use crate::sqlite::excerpts::{Change, Excerpt, RowDifference, Values, hex};
@@ -37,26 +38,9 @@ pub(super) fn coloured(change: Change, text: impl Into<String>) -> String {
     }
 }
 
-/// Text from a database without what a terminal would obey, or a reader could not see: control characters, marks that
-/// turn the direction of writing, and spaces without a width.
+/// Text from a database: as [`plain`], and a backslash is doubled, so that what stands for a character is told from it.
 pub(super) fn escaped(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\\' => safe.push_str("\\\\"),
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            c if hidden(c) => safe.extend(c.escape_unicode()),
-            c => safe.push(c),
-        }
-    }
-    safe
+    plain(&text.replace('\\', "\\\\"))
 }
 
 fn width() -> usize {

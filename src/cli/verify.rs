@@ -1,12 +1,13 @@
 //! `verify`: one set or all of them, file by file.
 
 use clap::Args;
+use console::StyledObject;
 use serde_json::{Value, json};
 
-use super::text::{self, line};
+use super::text::{self, line, plain};
 use super::{Answer, exit_code, style};
 use crate::error::{Code, Error, Result};
-use crate::operations::{self, Context, Inspection};
+use crate::operations::{self, Context, FileReport, Inspection};
 
 pub(super) const EXAMPLES: &str = "Examples:
   aqe-backup verify 20250116-120000   one backup
@@ -36,9 +37,9 @@ fn text(inspections: &[Inspection]) -> String {
     for i in inspections {
         line!(text, "Backup {}: {}", i.timestamp, if i.ok { style::good("ok") } else { style::bad("NOT OK") });
         for f in &i.files {
-            line!(text, "  {} {}", if f.ok { style::good("ok     ") } else { style::bad("DAMAGED") }, f.file);
+            line!(text, "  {} {}", label(f), plain(&f.file));
             for (code, message) in &f.problems {
-                line!(text, "          {message} ({code})");
+                line!(text, "          {} ({code})", plain(message));
             }
         }
         text::warnings(&mut text, &i.warnings);
@@ -49,6 +50,17 @@ fn text(inspections: &[Inspection]) -> String {
         line!(text, "{}", style::bad("Verification failed"));
     }
     text
+}
+
+/// A file without a checksum is not known to be damaged, and not known to be good.
+fn label(f: &FileReport) -> StyledObject<&'static str> {
+    if f.ok {
+        style::good("ok      ")
+    } else if f.problems.iter().all(|(code, _)| *code == Code::NeedsForce) {
+        style::doubtful("UNPROVEN")
+    } else {
+        style::bad("DAMAGED ")
+    }
 }
 
 fn document(inspections: &[Inspection]) -> Value {

@@ -32,6 +32,8 @@ pub(super) struct Request {
     pub kind: Kind,
     pub label: Option<String>,
     pub operation: Option<String>,
+    /// Not of all databases of the project: those of a restore.
+    pub partial: bool,
 }
 
 /// A set that was published.
@@ -71,6 +73,9 @@ pub(super) fn capture(
     note_raw_damage(sources, &mut damages);
     let mut metadata = describe(project, &staging, request, records);
     metadata.shrunk_since = shrinkage::find(&metadata, earlier, &mut warnings);
+    if !request.partial {
+        shrinkage::find_missing(&metadata, earlier, &project.select(ctx.databases.as_deref())?, &mut warnings);
+    }
 
     let json = metadata.to_json()?;
     archive_run::finish_archive(&staging, archive, &metadata, &json, request.verify, &ctx.monitor)?;

@@ -8,7 +8,7 @@ use super::comparison::{CompareOptions, Comparison, DatabaseComparison, Differen
 use super::inspect;
 use super::meter::Meter;
 use super::restore_prepare::same_bytes;
-use super::set_files::{self, Job, SetFiles};
+use super::set_files::{self, Job, Place, SetFiles};
 use super::types::Context;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, IoContext, Result};
@@ -36,7 +36,7 @@ pub fn compare(ctx: &Context, timestamp: &str, options: &CompareOptions) -> Resu
     let work = tempfile::tempdir().context("create a folder in", &std::env::temp_dir())?;
     ctx.monitor.start(Phase::Verify, set.files.values().sum());
     // Damage in the copy would pass for changes of rows.
-    let files = set_files::resolve(&project, &set, work.path(), true, &ctx.monitor)?;
+    let files = set_files::resolve(&Place::asked(ctx, &project)?, &set, work.path(), true, &ctx.monitor)?;
     let sizes = files.jobs.iter().map(|job| Ok(job.file.metadata().context("look at", &job.file)?.len())).collect::<Result<Vec<_>>>()?;
     ctx.monitor.start(Phase::Verify, sizes.iter().map(|s| 2 * s).sum());
     let mut asked = options.table.as_deref().map(|table| Asked::new(table, options.limit));

@@ -5,7 +5,7 @@ use super::clean;
 use super::session;
 use super::sources::{self, Source, State};
 use super::types::{CapturedDatabase, Context, CreateOptions, CreateOutcome};
-use crate::backup_set::metadata::Metadata;
+use crate::backup_set::metadata::{Integrity, Metadata};
 use crate::backup_set::names;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
@@ -20,7 +20,7 @@ use crate::store::space;
 /// read back and found equal to what SQLite read. A damaged database gives a marked set and `failure`.
 pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     let project = ctx.project()?;
-    let found = project.databases(ctx.databases.as_deref())?;
+    let found = session::databases(ctx, &project)?;
     let (lock, recovery) = session::enter(ctx, &project)?;
     let earlier = catalog::scan(&lock.dir)?;
     require_space(&lock, &found.databases, options.compress)?;
@@ -37,6 +37,7 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
         kind: options.kind,
         label: options.label.clone(),
         operation: options.operation.clone(),
+        partial: false,
     };
     let captured = capture::capture(ctx, &project, &lock, &mut sources, &request, &earlier)?;
     drop(sources);
@@ -114,7 +115,7 @@ fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warn
 fn outcome(lock: &StoreLock, options: &CreateOptions, captured: Captured, removed: u32, warnings: Vec<String>) -> CreateOutcome {
     let failure = (!captured.damages.is_empty()).then(|| {
         let message = format!(
-            "{}. What could be saved is in backup {}, marked as damaged; restore the database from an earlier backup",
+            "{}. What could be saved is in backup {}, marked as damaged; restore the database from an earlier backup (`aqe-backup list`)",
             captured.damages.join("; "),
             captured.timestamp
         );
@@ -125,7 +126,11 @@ fn outcome(lock: &StoreLock, options: &CreateOptions, captured: Captured, remove
         file: lock.dir.join(&d.file),
         size: d.size,
         sha256: d.sha256.clone(),
-        integrity: d.sqlite.as_ref().map(|s| s.integrity.as_str().to_owned()),
+        integrity: if d.is_damaged() {
+            Some(Integrity::Damaged.as_str().to_owned())
+        } else {
+            d.sqlite.as_ref().map(|s| s.integrity.as_str().to_owned())
+        },
     });
     CreateOutcome {
         timestamp: captured.timestamp,

@@ -1,7 +1,7 @@
 //! preview: what a restore would change, for the question before it. Takes no lock of the folder and changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::inspect;
 use super::types::{Context, LiveState, PreviewedDatabase, RestorePreview};
@@ -12,7 +12,7 @@ use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::project::Project;
 use crate::sqlite::connection::{Live, looks_like_sqlite};
-use crate::sqlite::health;
+use crate::sqlite::{health, page_compare};
 use crate::store::catalog::{self, SetEntry};
 
 /// What a set says of one of its databases.
@@ -20,6 +20,8 @@ struct Held {
     source: String,
     size: u64,
     rows: Option<BTreeMap<String, u64>>,
+    /// The copy, unless it is inside an archive.
+    file: Option<PathBuf>,
 }
 
 /// Looks at the set called `timestamp` and at the databases it would replace. `BACKUP_NOT_FOUND` if there is none.
@@ -42,14 +44,18 @@ pub fn preview_archive(ctx: &Context, archive: &Path) -> Result<RestorePreview> 
     look(ctx, &project, timestamp, held)
 }
 
-fn from_metadata(metadata: &Metadata) -> Vec<Held> {
+fn from_metadata(metadata: &Metadata, dir: Option<&Path>) -> Vec<Held> {
     let rows = |d: &DatabaseRecord| d.sqlite.as_ref().map(|s| s.tables.clone());
-    metadata.databases().iter().map(|d| Held { source: d.source.clone(), size: d.size, rows: rows(d) }).collect()
+    metadata
+        .databases()
+        .iter()
+        .map(|d| Held { source: d.source.clone(), size: d.size, rows: rows(d), file: dir.map(|dir| dir.join(&d.file)) })
+        .collect()
 }
 
 fn in_folder(project: &Project, set: &SetEntry) -> Result<Vec<Held>> {
     if let Some(m) = set.metadata().filter(|m| m.databases.is_some()) {
-        return Ok(from_metadata(m));
+        return Ok(from_metadata(m, Some(&project.backup_dir)));
     }
     let held = |(file, size): (&String, &u64)| {
         let path = project.backup_dir.join(file);
@@ -57,7 +63,7 @@ fn in_folder(project: &Project, set: &SetEntry) -> Result<Vec<Held>> {
         let rows = inspect::begins_like_sqlite(&path)?
             .then(|| health::with_private_copy(&path, |c| Ok(health::count_rows(c))))
             .and_then(Result::ok);
-        Ok(catalog::legacy_source(file).map(|source| Held { source, size: *size, rows }))
+        Ok(catalog::legacy_source(file).map(|source| Held { source, size: *size, rows, file: Some(path) }))
     };
     set.files.iter().map(held).filter_map(Result::transpose).collect()
 }
@@ -67,10 +73,12 @@ fn in_archive(ctx: &Context, path: &Path) -> Result<(Timestamp, Vec<Held>)> {
     let timestamp = archive::read(path, |_, artefact, name, body| {
         ctx.monitor.check()?;
         match artefact {
-            Artefact::Metadata => held = Some(Metadata::read(body, name)?).filter(|m| m.databases.is_some()).map(|m| from_metadata(&m)),
+            Artefact::Metadata => {
+                held = Some(Metadata::read(body, name)?).filter(|m| m.databases.is_some()).map(|m| from_metadata(&m, None))
+            }
             Artefact::Database(_) => {
                 let size = std::io::copy(body, &mut std::io::sink()).map_err(|e| Error::io(e, "read", path))?;
-                members.extend(catalog::legacy_source(name).map(|source| Held { source, size, rows: None }));
+                members.extend(catalog::legacy_source(name).map(|source| Held { source, size, rows: None, file: None }));
             }
             _ => {}
         }
@@ -80,7 +88,8 @@ fn in_archive(ctx: &Context, path: &Path) -> Result<(Timestamp, Vec<Held>)> {
 }
 
 fn look(ctx: &Context, project: &Project, timestamp: Timestamp, held: Vec<Held>) -> Result<RestorePreview> {
-    let mut databases = held.into_iter().map(|h| compare(ctx, project, h)).collect::<Result<Vec<_>>>()?;
+    let wanted = project.select(ctx.databases.as_deref())?;
+    let mut databases = held.into_iter().filter(|h| wanted.has(&h.source)).map(|h| compare(ctx, project, h)).collect::<Result<Vec<_>>>()?;
     databases.sort_by(|a, b| a.source.cmp(&b.source));
     Ok(RestorePreview { timestamp, databases })
 }
@@ -88,18 +97,20 @@ fn look(ctx: &Context, project: &Project, timestamp: Timestamp, held: Vec<Held>)
 fn compare(ctx: &Context, project: &Project, held: Held) -> Result<PreviewedDatabase> {
     let path = project.locate(&held.source)?;
     let live_size = path.metadata().ok().map(|m| m.len());
-    let live = if live_size.is_none() { LiveState::Missing } else { live_state(ctx, &path) };
+    let live = if live_size.is_none() { LiveState::Missing } else { live_state(ctx, &path, held.file.as_deref()) };
     Ok(PreviewedDatabase { source: held.source, backup_size: held.size, backup_rows: held.rows, live_size, live })
 }
 
 /// What can't be counted now (busy, damaged) is said, and does not stop the question.
-fn live_state(ctx: &Context, path: &Path) -> LiveState {
+fn live_state(ctx: &Context, path: &Path, copy: Option<&Path>) -> LiveState {
     let count = || -> Result<LiveState> {
         if !looks_like_sqlite(path)? {
             return Ok(LiveState::Plain);
         }
-        let (live, _) = Live::open_pinned(path, &ctx.patience())?;
-        Ok(LiveState::Rows(health::count_live_rows(&live)))
+        let (live, facts) = Live::open_pinned(path, &ctx.patience())?;
+        // A copy that can't be read is the restore's to refuse.
+        let pages = copy.and_then(|c| page_compare::compare(&live, &facts, c, &mut |_| ctx.monitor.check()).ok());
+        Ok(LiveState::Rows { tables: health::count_live_rows(&live), pages: pages.map(|p| (p.different, p.total)) })
     };
     count().unwrap_or_else(|e| LiveState::Unreadable(e.message))
 }

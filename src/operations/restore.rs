@@ -5,7 +5,7 @@ use std::path::Path;
 use super::inspect;
 use super::restore_apply::{self, Wish};
 use super::session;
-use super::set_files::{self, SetFiles};
+use super::set_files::{self, Place, SetFiles};
 use super::types::{Context, RestoreOptions, RestoreOutcome};
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
@@ -25,10 +25,11 @@ pub fn restore(ctx: &Context, timestamp: &str, options: &RestoreOptions) -> Resu
     if catalog::find(&project.backup_dir, timestamp)?.is_none() {
         return Err(inspect::not_found(timestamp, &project.backup_dir));
     }
+    let place = Place::asked(ctx, &project)?;
     run(ctx, &project, options, |lock| {
         let set = catalog::find(&lock.dir, timestamp)?.ok_or_else(|| inspect::not_found(timestamp, &lock.dir))?;
         ctx.monitor.start(Phase::Verify, set.files.values().sum());
-        set_files::resolve(&project, &set, &lock.dir.join(names::RESTORE_DIR), options.verify, &ctx.monitor)
+        set_files::resolve(&place, &set, &lock.dir.join(names::RESTORE_DIR), options.verify, &ctx.monitor)
     })
 }
 
@@ -38,9 +39,10 @@ pub fn restore_archive(ctx: &Context, archive: &Path, options: &RestoreOptions) 
     if !archive.exists() {
         return Err(Error::new(Code::BackupNotFound, format!("there is no archive {}; check the path", archive.display())));
     }
+    let place = Place::asked(ctx, &project)?;
     run(ctx, &project, options, |lock| {
         ctx.monitor.start(Phase::Verify, 0);
-        set_files::from_archive(&project, archive, &lock.dir.join(names::RESTORE_DIR), options.verify, &ctx.monitor)
+        set_files::from_archive(&place, archive, &lock.dir.join(names::RESTORE_DIR), options.verify, &ctx.monitor)
     })
 }
 

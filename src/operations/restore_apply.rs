@@ -7,7 +7,7 @@ use super::intent::{Intent, IntentTarget, Method, read_header};
 use super::restore_commit::{self, Done};
 use super::restore_prepare::{self, Prepared, Ready};
 use super::restore_targets::{self, Hold, Target};
-use super::set_files::{self, Job};
+use super::set_files::{self, Job, Place};
 use super::sources::{self, Source, State};
 use super::types::{Action, Context, RestoredDatabase};
 use crate::backup_set::metadata::Kind;
@@ -142,7 +142,8 @@ fn save(
     }
     sources.extend(wals.iter().map(sources::SideFile::source));
     sources.sort_by(|a, b| a.database.source.cmp(&b.database.source));
-    let request = Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()) };
+    let request =
+        Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()), partial: true };
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, &[])?;
     let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
     if let Some(path) = unreadable.filter(|_| !wish.force) {
@@ -261,7 +262,7 @@ pub(super) fn undo_each<'a>(
     let Some(safety) = safety.filter(|_| !from_safety.is_empty()) else { return Ok(()) };
     let set = catalog::find(&lock.dir, safety)?.ok_or_else(|| inspect::not_found(safety, &lock.dir))?;
     // What was damaged before can't pass a check now.
-    let files = set_files::resolve(project, &set, &lock.dir.join(names::RESTORE_DIR), false, &ctx.monitor)?;
+    let files = set_files::resolve(&Place::whole(project)?, &set, &lock.dir.join(names::RESTORE_DIR), false, &ctx.monitor)?;
     let jobs: Vec<Job> = files.jobs.into_iter().filter(|j| from_safety.contains(&j.source.as_str())).collect();
     let wish = Wish {
         timestamp: safety,

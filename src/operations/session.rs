@@ -2,10 +2,11 @@
 
 use super::pending_restore;
 use super::types::{Context, Recovery};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::progress::Phase;
-use crate::project::Project;
+use crate::project::{Discovery, Project};
 use crate::sqlite::connection::Patience;
+use crate::store::catalog;
 use crate::store::lock::{self, StoreLock};
 use crate::store::staging;
 
@@ -18,6 +19,27 @@ impl Context {
     pub(super) fn patience(&self) -> Patience {
         Patience { timeout: self.busy_timeout, monitor: self.monitor.clone() }
     }
+}
+
+/// The databases to work on. Where there are none any more, backups may still have them.
+pub(super) fn databases(ctx: &Context, project: &Project) -> Result<Discovery> {
+    project.databases(ctx.databases.as_deref()).map_err(|e| {
+        // A folder that can't be listed just gives no hint.
+        let sets = if e.code == Code::NoDatabases { catalog::scan(&project.backup_dir).unwrap_or_default() } else { Vec::new() };
+        match sets.iter().rev().find(|s| !s.sources().is_empty()) {
+            Some(set) => {
+                let hint = format!(
+                    "backup {} in {} has {}; `aqe-backup restore {}` puts them back",
+                    set.timestamp,
+                    project.backup_dir.display(),
+                    set.sources().join(", "),
+                    set.timestamp
+                );
+                Error::new(e.code, format!("{}; {hint}", e.message))
+            }
+            None => e,
+        }
+    })
 }
 
 /// Takes the lock of the backups folder, making the folder if need be; then finishes or undoes what a dead run left.

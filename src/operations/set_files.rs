@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::blocks;
 use super::inspect::{self, Copy};
 use super::sources::SIDE_FILE_OF;
-use super::types::FileReport;
+use super::types::{Context, FileReport};
 use crate::backup_set::archive;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names::{self, Artefact};
@@ -17,7 +17,7 @@ use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
-use crate::project::Project;
+use crate::project::{Project, Selection};
 use crate::store::catalog::SetEntry;
 
 /// One file to be put back.
@@ -37,6 +37,24 @@ pub(super) struct Job {
     pub mode: Option<u32>,
 }
 
+/// Where a set goes, and what of it.
+pub(super) struct Place<'p> {
+    pub project: &'p Project,
+    pub wanted: Selection,
+}
+
+impl<'p> Place<'p> {
+    /// All of what is in a set.
+    pub fn whole(project: &'p Project) -> Result<Self> {
+        Ok(Place { project, wanted: project.select(None)? })
+    }
+
+    /// What `ctx` asks for.
+    pub fn asked(ctx: &Context, project: &'p Project) -> Result<Self> {
+        Ok(Place { project, wanted: project.select(ctx.databases.as_deref())? })
+    }
+}
+
 /// A set ready to be put back.
 pub(super) struct SetFiles {
     pub timestamp: Timestamp,
@@ -48,12 +66,12 @@ pub(super) struct SetFiles {
 }
 
 /// Finds and, with `verify`, checks the files of `set`. Whatever is wrong with them, a good archive serves instead.
-pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
-    let dir = &project.backup_dir;
-    let failure = match from_folder(project, set, verify, monitor) {
+pub(super) fn resolve(place: &Place<'_>, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+    let dir = &place.project.backup_dir;
+    let failure = match from_folder(place, set, verify, monitor) {
         Ok(files) if set.archive.is_none() || (files.suspicions.is_empty() && set.metadata.is_some()) => return Ok(files),
         // The archive may do without anybody's force, and its metadata knows where files go.
-        Ok(files) => match from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor) {
+        Ok(files) => match from_archive(place, &dir.join(names::archive(set.timestamp)), work, verify, monitor) {
             Ok(mut archived) => {
                 let why = files.suspicions.first().map_or("the backup has no metadata outside it", String::as_str);
                 archived.warnings.push(format!("taken from the archive, because: {why}"));
@@ -64,7 +82,7 @@ pub(super) fn resolve(project: &Project, set: &SetEntry, work: &Path, verify: bo
         Err(e) if set.archive.is_some() && matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) => e,
         Err(e) => return Err(e),
     };
-    let mut files = from_archive(project, &dir.join(names::archive(set.timestamp)), work, verify, monitor).map_err(|e| {
+    let mut files = from_archive(place, &dir.join(names::archive(set.timestamp)), work, verify, monitor).map_err(|e| {
         let message = format!("{}; its archive can't help: {}", failure.message, e.message);
         Error::new(e.code, message).caused_by(e)
     })?;
@@ -81,7 +99,7 @@ fn require_regular(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+fn from_folder(place: &Place<'_>, set: &SetEntry, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
     let metadata = match &set.metadata {
         Some(Err(e)) => return Err(Error::new(e.code, e.message.clone())),
         Some(Ok(m)) => Some(m),
@@ -90,13 +108,13 @@ fn from_folder(project: &Project, set: &SetEntry, verify: bool, monitor: &Monito
     if set.files.is_empty() {
         return Err(Error::new(Code::BackupDamaged, format!("the database copies of backup {} are gone", set.timestamp)));
     }
-    let copies = inspect::copies(&project.backup_dir, set);
-    prepare(project, set.timestamp, metadata, &copies, verify, monitor)
+    let copies = inspect::copies(&place.project.backup_dir, set);
+    prepare(place, set.timestamp, metadata, &copies, verify, monitor)
 }
 
 /// Unpacks the archive at `path` into `work` and takes the files from there. Its checksum file, if there is one beside
 /// it, is checked.
-pub(super) fn from_archive(project: &Project, path: &Path, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
+pub(super) fn from_archive(place: &Place<'_>, path: &Path, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
     // A person may point at an archive through a symlink; a fifo in its place would never end.
     require_regular(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))?;
     if verify {
@@ -119,7 +137,7 @@ pub(super) fn from_archive(project: &Project, path: &Path, work: &Path, verify: 
     })?;
     durable::sync_dir(&dir)?;
     let copies = inspect::copies_of(&dir, metadata.as_ref(), databases.iter().map(String::as_str));
-    prepare(project, timestamp, metadata.as_ref(), &copies, verify, monitor)
+    prepare(place, timestamp, metadata.as_ref(), &copies, verify, monitor)
 }
 
 fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
@@ -157,7 +175,7 @@ fn unpack(body: &mut dyn io::Read, to: &Path, archive: &Path, monitor: &Monitor)
 
 /// Turns copies into jobs; the first problem of any of them is the error.
 fn prepare(
-    project: &Project,
+    place: &Place<'_>,
     timestamp: Timestamp,
     metadata: Option<&Metadata>,
     copies: &[Copy],
@@ -169,7 +187,8 @@ fn prepare(
     }
     let mut files = SetFiles { timestamp, jobs: Vec::new(), suspicions: Vec::new(), warnings: Vec::new() };
     let mut targets = BTreeSet::new();
-    for copy in copies.iter().filter(|c| c.record.as_ref().is_none_or(|r| !r.extra.contains_key(SIDE_FILE_OF))) {
+    let wanted = |c: &&Copy| c.source.as_deref().is_none_or(|s| place.wanted.has(s));
+    for copy in copies.iter().filter(wanted).filter(|c| c.record.as_ref().is_none_or(|r| !r.extra.contains_key(SIDE_FILE_OF))) {
         if verify {
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
@@ -179,9 +198,9 @@ fn prepare(
                 return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
             }
         }
-        let job = job(project, copy, verify)?;
+        let job = job(place.project, copy, verify)?;
         files.suspicions.extend(suspicious_name(copy));
-        files.suspicions.extend(suspicious_home(project, copy, &job));
+        files.suspicions.extend(suspicious_home(place.project, copy, &job));
         if !targets.insert(job.target.clone()) {
             return Err(Error::new(
                 Code::BackupDamaged,
@@ -191,10 +210,18 @@ fn prepare(
         files.jobs.push(job);
     }
     if files.jobs.is_empty() {
-        return Err(Error::new(Code::BackupDamaged, format!("backup {timestamp} holds no database")));
+        return Err(nothing_wanted(timestamp, copies));
     }
     files.jobs.sort_by(|a, b| a.source.cmp(&b.source));
     Ok(files)
+}
+
+fn nothing_wanted(timestamp: Timestamp, copies: &[Copy]) -> Error {
+    let there: Vec<&str> = copies.iter().filter_map(|c| c.source.as_deref()).collect();
+    if there.is_empty() {
+        return Error::new(Code::BackupDamaged, format!("backup {timestamp} holds no database"));
+    }
+    Error::new(Code::NoDatabases, format!("backup {timestamp} has none of the databases that were asked for; it has {}", there.join(", ")))
 }
 
 /// A missing checksum makes a set suspect; any other problem makes it useless.

@@ -1,8 +1,10 @@
-//! Notices tables that lost most of their rows since an earlier set. Pure: metadata in, warnings out.
+//! Notices tables that lost most of their rows, and databases that are gone, since an earlier set. Pure: metadata in,
+//! warnings out.
 
 use std::collections::BTreeMap;
 
 use crate::backup_set::metadata::{Integrity, Metadata};
+use crate::project::Selection;
 use crate::store::catalog::SetEntry;
 
 /// A table with this many rows or fewer may shrink without a word.
@@ -34,6 +36,20 @@ pub(super) fn find(metadata: &Metadata, earlier: &[SetEntry], warnings: &mut Vec
     before_loss.map(str::to_owned)
 }
 
+/// Databases that the set before this one has and this one has not: somebody may have removed them by mistake, and from
+/// now on the newest backup lacks them. `asked`: what was to be backed up.
+pub(super) fn find_missing(metadata: &Metadata, earlier: &[SetEntry], asked: &Selection, warnings: &mut Vec<String>) {
+    let Some(last) = earlier.iter().rev().filter_map(SetEntry::metadata).find(|m| m.kind() == metadata.kind()) else { return };
+    let here = |source: &str| metadata.databases().iter().any(|d| d.source == source);
+    let gone = last.databases().iter().filter(|d| asked.has(&d.source) && !here(&d.source));
+    warnings.extend(gone.map(|d| {
+        let (source, then) = (&d.source, &last.timestamp);
+        format!(
+            "{source} is gone: it is in backup {then}, and not in this one; to put it back: aqe-backup restore {then} --database {source:?}"
+        )
+    }));
+}
+
 fn tables_of<'a>(metadata: &'a Metadata, source: &str) -> Option<&'a BTreeMap<String, u64>> {
     let sqlite = metadata.databases().iter().find(|d| d.source == source)?.sqlite.as_ref()?;
     (sqlite.integrity != Integrity::NotChecked).then_some(&sqlite.tables)
@@ -44,7 +60,9 @@ pub(super) fn since<'a>(then: &'a Metadata, source: &str, now: &'a BTreeMap<Stri
     tables_of(then, source).map(|tables| losses(tables, now)).unwrap_or_default()
 }
 
+/// A database without any table has lost all that it had, however little that was.
 fn losses<'a>(then: &'a BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<(&'a str, u64, u64)> {
     let rows = then.iter().map(|(table, before)| (table.as_str(), *before, now.get(table).copied().unwrap_or(0)));
-    rows.filter(|(_, before, after)| before - after.min(before) > FEW_ROWS && after * 2 < *before).collect()
+    let few = if now.is_empty() { 0 } else { FEW_ROWS };
+    rows.filter(|(_, before, after)| before - after.min(before) > few && after * 2 < *before).collect()
 }

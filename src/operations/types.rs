@@ -165,8 +165,13 @@ pub struct RestoreOutcome {
 pub enum LiveState {
     /// There is none; the restore makes it.
     Missing,
-    /// Rows of each table.
-    Rows(BTreeMap<String, u64>),
+    /// A database that can be read.
+    Rows {
+        /// Rows of each table.
+        tables: BTreeMap<String, u64>,
+        /// Pages that differ from the backup's, and pages of the longer of the two; `None`: not compared.
+        pages: Option<(u64, u64)>,
+    },
     /// Not an SQLite database.
     Plain,
     /// It can't be looked at now, and why.

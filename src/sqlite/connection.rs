@@ -72,7 +72,7 @@ fn busy(path: &Path, why: &str) -> Error {
     Error::new(
         Code::DatabaseBusy,
         format!(
-            "{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs",
+            "{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs (--busy-timeout)",
             path.display()
         ),
     )

@@ -27,6 +27,11 @@ pub fn create_and_lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Resu
         match durable::create_private_dir(dir) {
             // Another run was faster.
             Err(_) if dir.is_dir() => {}
+            Err(e) if dir.symlink_metadata().is_ok() => {
+                let message =
+                    format!("{} is there and is no folder; move it away, or choose another backupDir (--backup-dir)", dir.display());
+                return Err(Error::new(Code::IoError, message).caused_by(e));
+            }
             other => other?,
         }
     }
@@ -60,7 +65,7 @@ pub fn lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLoc
                 return Err(Error::new(
                     Code::LockTimeout,
                     format!(
-                        "another backup, restore or clean-up has worked in {} for {waited} ms; wait for it, or allow more time with lockTimeoutMs",
+                        "another backup, restore or clean-up is still at work in {} after {waited} ms of waiting; wait for it, or allow more time with lockTimeoutMs (--lock-timeout)",
                         dir.display()
                     ),
                 ));

@@ -25,7 +25,8 @@ pub fn require(dir: &Path, needed: u64) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the backup needs up to {needed} bytes, and only {free} are free in {}; free some space, remove old backups, use compress: false, or choose another backupDir",
+        "the backup needs up to {} bytes (with {MARGIN} to spare), and only {free} are free in {}; free some space, remove old backups, make no archive (compress: false, --no-compress), or choose another backupDir (--backup-dir)",
+        needed.saturating_add(MARGIN),
         dir.display()
     );
     Err(Error::new(Code::NoSpace, message))

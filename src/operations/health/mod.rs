@@ -11,7 +11,7 @@ use std::path::Path;
 
 use self::types::{DatabaseHealth, Finding, Health, HealthOptions};
 use super::types::Context;
-use super::{create, sources, usage};
+use super::{create, session, sources, usage};
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::Result;
@@ -22,7 +22,7 @@ use crate::store::{catalog, space};
 /// Looks at everything. `NO_DATABASES` if there is nothing to look after; whatever can't be looked at is a finding.
 pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
     let project = ctx.project()?;
-    let found = project.databases(ctx.databases.as_deref())?;
+    let found = session::databases(ctx, &project)?;
     let hints = Hints::new(ctx, &project);
     let now = Timestamp::from_instant(jiff::Timestamp::now());
     let sets = catalog::scan(&project.backup_dir)?;
