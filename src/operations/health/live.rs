@@ -86,8 +86,12 @@ fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut F
     let (rows, schema) = (health::count_live_rows(live), health::live_schema(live)?);
     let losses = shrinkage::since(then, &database.source, &rows);
     if schema.is_empty() && !losses.is_empty() {
-        let message =
-            format!("{} has become empty: it has no table, and had {} with rows in backup {}", database.source, losses.len(), then.timestamp);
+        let message = format!(
+            "{} has become empty: it has no table, and had {} with rows in backup {}",
+            database.source,
+            losses.len(),
+            then.timestamp
+        );
         let remedy =
             format!("if that was not meant, put it back with {}", hints.for_one(&format!("restore {}", then.timestamp), &database.source));
         findings.push(Finding::new(FindingCode::RowsLost, &database.source, message, remedy).critical());
