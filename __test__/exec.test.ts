@@ -165,3 +165,13 @@ test('a safety backup that the command has removed is not said to be kept', asyn
   assert.match(run.stderr, /is gone$/m);
   assert.doesNotMatch(run.stderr, /is kept/);
 });
+
+test('the safety backup can’t be removed from inside, whatever the command tries', async (t) => {
+  const p = withData(t);
+  const before = contents(p.at('agentdb.db'));
+  const run = await p.run('exec', '--operation', 'x', '--', 'sh', '-c', `"${process.execPath}" program.cjs; "${process.execPath}" "${bin}" create; "${process.execPath}" "${bin}" clean 1; "${process.execPath}" "${bin}" delete $BACKUP_TIMESTAMP --force --even-newest; echo "delete $?"; exit 9`.replace('program.cjs', program(p, 'empty()')[1]!.replaceAll(' ', '\\ ').replace('#', '\\#')));
+  assert.equal(run.status, 9, run.stderr);
+  assert.match(run.stdout, /delete 11/);
+  assert.match(run.stderr, /in use/);
+  assert.equal(contents(p.at('agentdb.db')), before);
+});

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, craftSet, daysAgo, flip, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
 
 function withData(t: Context): Project {
   const p = project(t);
@@ -210,4 +210,40 @@ test('a set whose copy was damaged since is not what protects a database', async
   flip(path.join(p.backups, `agentdb.db.backup.${bad}`), 5000);
   await backup.cleanOldBackups(1, { root: p.root });
   assert.equal(await backup.verifyBackup(good, { root: p.root }), true);
+});
+
+test('the safety backup of withSafetyBackup outlives whatever clean-up runs inside it', async (t) => {
+  const p = withData(t);
+  const before = contents(p.at('agentdb.db'));
+  const inside: [string, () => Promise<unknown>][] = [
+    ['a safety backup that keeps one', () => backup.createSafetyBackup('inner', { root: p.root, compress: false, keepLast: 1 })],
+    ['a clean-up that keeps one', async () => (await backup.createSafetyBackup('inner', { root: p.root, compress: false }), await backup.cleanOldBackups(1, { root: p.root }))],
+    ['three nested ones', () => backup.withSafetyBackup('a', () => backup.withSafetyBackup('b', () => backup.createSafetyBackup('c', { root: p.root, compress: false, keepLast: 1 }), { root: p.root, compress: false, keepLast: 1 }), { root: p.root, compress: false, keepLast: 1 })],
+  ];
+  for (const [what, clean] of inside) {
+    const failing = backup.withSafetyBackup('outer', async () => {
+      withDatabase(p.at('agentdb.db'), (db) => db.exec("UPDATE episodes SET task = 'changed'"));
+      await clean();
+      throw new Error('no');
+    }, { root: p.root, compress: false });
+    await assert.rejects(failing, /^Error: no$/, what);
+    assert.equal(contents(p.at('agentdb.db')), before, what);
+  }
+  assert.equal(await backup.withSafetyBackup('fine', () => 7, { root: p.root }), 7);
+  await assert.rejects(backup.withSafetyBackup('throws at once', () => { throw new Error('at once'); }, { root: p.root }), /at once/);
+  await backup.cleanOldBackups(1, { root: p.root });
+  assert.equal((await left(p)).length <= 2, true, 'afterwards nothing is in use any more');
+  assert.deepEqual(fs.readdirSync(p.backups).filter((n) => n.startsWith('.in-use')), []);
+});
+
+test('an archive stays until it is 90 days old, also of a set that lost a file or whose database was damaged', async (t) => {
+  const p = withData(t);
+  await craftSet(p, daysAgo(1));
+  const lost = await craftSet(p, daysAgo(40), { archive: true });
+  fs.rmSync(copyOf(p.backups, lost, 'agentdb.db'));
+  await craftSet(p, daysAgo(41));
+  await backup.cleanOldBackups(1, { root: p.root });
+  await backup.cleanOldBackups(1, { root: p.root });
+  assert.ok((await backup.listBackups({ root: p.root, archives: true })).some((b) => b.timestamp === lost));
+  assert.equal((await backup.restoreBackup(lost, { root: p.root })).success, true);
 });

@@ -57,6 +57,9 @@ pub fn metadata(timestamp: Timestamp) -> String {
     format!("{}{timestamp}{}", METADATA.0, METADATA.1)
 }
 
+/// Before the timestamp of a set that is in use.
+const IN_USE: &str = ".in-use-";
+
 /// File name of the archive.
 pub fn archive(timestamp: Timestamp) -> String {
     format!("{}{timestamp}{}", ARCHIVE.0, ARCHIVE.1)
@@ -88,6 +91,16 @@ pub fn parse(name: &str) -> Option<(Timestamp, Artefact)> {
     let (rest, t) = name.split_at(at);
     let base = rest.strip_suffix(BACKUP).filter(|b| !b.is_empty())?;
     Some((t.parse().ok()?, Artefact::Database(base.to_owned())))
+}
+
+/// Name of the file that says that a set is in use.
+pub fn in_use(timestamp: Timestamp) -> String {
+    format!("{IN_USE}{timestamp}")
+}
+
+/// Whether a file is called so.
+pub fn is_in_use(name: &str) -> bool {
+    name.strip_prefix(IN_USE).is_some_and(|t| t.parse::<Timestamp>().is_ok())
 }
 
 /// What marker the folder called `name` is.

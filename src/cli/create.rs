@@ -74,6 +74,7 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
         kind: a.kind,
         label: a.label,
         operation: None,
+        pin: false,
         keep_last: match a.keep {
             Keep::All => None,
             Keep::Newest(n) => Some(n),

@@ -16,6 +16,7 @@ use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::operations::{self, Context, CreateOptions, RestoreOptions, RestoreOutcome};
 use crate::progress::Monitor;
+use crate::store::pin::Pin;
 
 pub(super) const EXAMPLES: &str = "Examples:
   aqe-backup exec --operation 'upgrade to 2.0' -- npm run migrate
@@ -50,7 +51,8 @@ struct Ended {
 
 pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
     let started = Instant::now();
-    let safety = save(ctx, &a.operation)?;
+    // Nobody removes it, the command itself included, until its end is known.
+    let (safety, _pin) = save(ctx, &a.operation)?;
     say(&format!("Safety backup: {safety}"));
     // From here on the command's end decides, however impatient the signals are.
     let shield = Shield::raise();
@@ -84,12 +86,12 @@ fn say(text: &str) {
     complain(&format!("aqe-backup: {text}\n"));
 }
 
-fn save(ctx: &Context, operation: &str) -> Result<Timestamp> {
-    let options = CreateOptions { kind: Kind::Safety, operation: Some(operation.to_owned()), ..CreateOptions::default() };
+fn save(ctx: &Context, operation: &str) -> Result<(Timestamp, Option<Pin>)> {
+    let options = CreateOptions { kind: Kind::Safety, operation: Some(operation.to_owned()), pin: true, ..CreateOptions::default() };
     let outcome = operations::create(ctx, &options)?;
     outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));
     match outcome.failure {
-        None => Ok(outcome.timestamp),
+        None => Ok((outcome.timestamp, outcome.pin)),
         Some(e) => Err(Error::new(e.code, format!("the command was not run: {}", e.message))),
     }
 }

@@ -135,6 +135,7 @@ impl<'env> Options<'env> {
             label: self.string("label")?,
             operation: default.operation,
             keep_last: self.keep_last(default.keep_last)?,
+            pin: false,
         })
     }
 
@@ -148,6 +149,7 @@ impl<'env> Options<'env> {
             label: self.string("label")?,
             operation: Some(operation),
             keep_last: self.keep_last(default.keep_last)?,
+            pin: false,
         })
     }
 

@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
+use crate::store::pin;
 use crate::store::retention::{self, Fate, Rule, SetFacts};
 use crate::store::staging;
 
@@ -52,6 +53,9 @@ fn now() -> Timestamp {
 fn plan(dir: &Path, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Vec<(bool, CleanDecision)>> {
     let sets = catalog::scan(dir)?;
     let mut facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
+    for f in &mut facts {
+        f.in_use = pin::is_held(dir, f.timestamp)?;
+    }
     let mut known: BTreeSet<Timestamp> = trusted.into_iter().collect();
     loop {
         let decisions = retention::plan(&facts, rule, now());
@@ -85,17 +89,18 @@ fn unsure(sets: &[SetEntry], facts: &[SetFacts], decisions: &[retention::Decisio
         return Vec::new();
     }
     let silent = sets.iter().filter(|s| s.metadata.is_none() && s.archive.is_some()).map(|s| s.timestamp).filter(goes);
-    let shields = retention::newest_verified(facts, now());
+    let shields = retention::shields(facts, now());
     silent.chain(shields).filter(|t| !known.contains(t)).collect()
 }
 
 fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor) -> Result<()> {
-    if set.metadata.is_none() {
+    if set.metadata.is_none() && set.archive.is_some() {
         fact.kind = kind_of_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
-        return Ok(());
     }
     for copy in inspect::copies(dir, set) {
-        if !inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.ok {
+        let problems = inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.problems;
+        // What lacks a checksum is not known to be rotten.
+        if problems.iter().any(|(code, _)| *code != Code::NeedsForce) {
             fact.verified = false;
             fact.damaged = true;
         }
@@ -150,21 +155,39 @@ pub fn delete(ctx: &Context, timestamp: &str, even_newest: bool, dry_run: bool) 
     let project = ctx.project()?;
     let dir = &project.backup_dir;
     // A wrong name should neither make a folder nor wait for a lock.
-    let planned = plan_deletion(dir, timestamp, even_newest)?;
+    let planned = plan_deletion(dir, timestamp, even_newest, &ctx.monitor)?;
     if dry_run {
         return Ok(planned);
     }
     let (lock, recovery) = session::enter(ctx, &project)?;
-    let planned = plan_deletion(dir, timestamp, even_newest)?;
+    let planned = plan_deletion(dir, timestamp, even_newest, &ctx.monitor)?;
     staging::remove(&lock, timestamp, false)?;
     ctx.monitor.finish();
     Ok(DeleteOutcome { warnings: recovery.warnings, ..planned })
 }
 
-fn plan_deletion(dir: &Path, timestamp: Timestamp, even_newest: bool) -> Result<DeleteOutcome> {
+/// The sets as they are said to be, except that those which would be the newest ones without `going` have been read.
+fn proven(dir: &Path, sets: &[SetEntry], going: Timestamp, monitor: &Monitor) -> Result<Vec<SetFacts>> {
+    let mut facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
+    let mut known = BTreeSet::from([going]);
+    loop {
+        let next = retention::newest_verified(&facts, now()).into_iter().find(|t| !known.contains(t));
+        let Some(t) = next else { return Ok(facts) };
+        known.insert(t);
+        for (set, fact) in sets.iter().zip(&mut facts).filter(|(s, _)| s.timestamp == t) {
+            make_sure(dir, set, fact, monitor)?;
+        }
+    }
+}
+
+fn plan_deletion(dir: &Path, timestamp: Timestamp, even_newest: bool, monitor: &Monitor) -> Result<DeleteOutcome> {
     let sets = catalog::scan(dir)?;
     let set = sets.iter().find(|s| s.timestamp == timestamp).ok_or_else(|| inspect::not_found(timestamp, dir))?;
-    let facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
+    if pin::is_held(dir, timestamp)? {
+        let message = format!("backup {timestamp} is in use: a command runs behind it that may still fail; wait for its end");
+        return Err(Error::new(Code::LockTimeout, message));
+    }
+    let facts = proven(dir, &sets, timestamp, monitor)?;
     if !even_newest && retention::newest_verified(&facts, now()).contains(&timestamp) {
         return Err(Error::new(
             Code::NeedsForce,

@@ -13,6 +13,7 @@ use crate::project::Database;
 use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
+use crate::store::pin;
 use crate::store::retention::Rule;
 use crate::store::space;
 
@@ -43,10 +44,11 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     drop(sources);
     drop(pins);
 
+    let pin = options.pin.then(|| pin::Pin::take(&lock, captured.timestamp)).transpose()?;
     let mut warnings = [found.warnings, recovery.warnings, captured.warnings.clone()].concat();
     let removed = clean_up(&lock, options, &captured, &mut warnings);
     ctx.monitor.finish();
-    Ok(outcome(&lock, options, captured, removed, warnings))
+    Ok(CreateOutcome { pin, ..outcome(&lock, options, captured, removed, warnings) })
 }
 
 /// A database held still for the copy.
@@ -141,5 +143,6 @@ fn outcome(lock: &StoreLock, options: &CreateOptions, captured: Captured, remove
         removed,
         warnings,
         failure,
+        pin: None,
     }
 }

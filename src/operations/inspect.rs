@@ -107,6 +107,11 @@ pub(super) fn copies_of<'a>(dir: &Path, metadata: Option<&Metadata>, files: impl
     }
 }
 
+/// Whether a copy can be called so: the flat name of a copy, and not a path to somewhere else.
+pub(super) fn is_plausible(file: &str) -> bool {
+    matches!(names::parse(file), Some((_, Artefact::Database(_)))) && !file.contains(std::path::is_separator)
+}
+
 /// Judges one copy by everything that is known of it.
 pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<String>) -> Result<FileReport> {
     let mut problems = Vec::new();
@@ -118,7 +123,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         problems,
     };
 
-    if !matches!(names::parse(&copy.file), Some((_, Artefact::Database(_)))) || copy.file.contains(std::path::is_separator) {
+    if !is_plausible(&copy.file) {
         problem(Code::BackupDamaged, "the metadata names a file that can't belong to a backup".into());
         return Ok(report(problems));
     }

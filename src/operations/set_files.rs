@@ -193,6 +193,10 @@ fn prepare(
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
         } else {
+            if !inspect::is_plausible(&copy.file) {
+                let message = format!("the metadata names a file that can't belong to a backup: {:?}; it is not to be trusted", copy.file);
+                return Err(Error::new(Code::BackupDamaged, message));
+            }
             require_regular(&copy.path)?;
             if !copy.path.exists() {
                 return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));

@@ -8,6 +8,7 @@ use crate::backup_set::metadata::{Kind, Metadata};
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error};
 use crate::progress::Monitor;
+use crate::store::pin::Pin;
 use crate::store::retention::{Fate, Rule};
 
 /// Where to work and how long to wait; common to all verbs.
@@ -55,11 +56,13 @@ pub struct CreateOptions {
     pub operation: Option<String>,
     /// Clean-up afterwards; `None`: no clean-up.
     pub keep_last: Option<u32>,
+    /// Keep anybody from removing the set until [`CreateOutcome::pin`] is dropped.
+    pub pin: bool,
 }
 
 impl Default for CreateOptions {
     fn default() -> Self {
-        CreateOptions { compress: true, verify: true, kind: Kind::Automated, label: None, operation: None, keep_last: Some(10) }
+        CreateOptions { compress: true, verify: true, kind: Kind::Automated, label: None, operation: None, keep_last: Some(10), pin: false }
     }
 }
 
@@ -97,6 +100,8 @@ pub struct CreateOutcome {
     pub warnings: Vec<String>,
     /// `SOURCE_DAMAGED`, with the set kept and marked.
     pub failure: Option<Error>,
+    /// If asked for.
+    pub pin: Option<Pin>,
 }
 
 /// Options of restore.

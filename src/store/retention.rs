@@ -69,6 +69,8 @@ pub struct SetFacts {
     pub verified: bool,
     /// It says itself that a database in it is damaged, or it is incomplete.
     pub damaged: bool,
+    /// Somebody living may still need it.
+    pub in_use: bool,
     /// The earlier set against which one of its tables had shrunk.
     pub shrunk_since: Option<Timestamp>,
 }
@@ -86,6 +88,7 @@ impl From<&SetEntry> for SetFacts {
             // One that this version can't restore protects nothing.
             verified: !damaged && metadata.is_some_and(|m| m.verified == Some(true) && m.require_known_format().is_ok()),
             damaged,
+            in_use: false,
             shrunk_since: metadata.and_then(|m| m.shrunk_since.as_deref()).and_then(|t| t.parse().ok()),
         }
     }
@@ -137,6 +140,9 @@ pub fn plan(sets: &[SetFacts], rule: Rule, now: Timestamp) -> Vec<Decision> {
 
 fn decide(set: &SetFacts, old: &mut OldByRule, precious: &HashSet<Timestamp>) -> Decision {
     let keep = |reason: String| decision(set.timestamp, Fate::Keep, reason);
+    if set.in_use {
+        return keep("in use: what runs behind it may still fail".into());
+    }
     let Some(kind) = set.kind else {
         return keep("what it is can't be read; only removed by hand".into());
     };
@@ -154,7 +160,7 @@ fn decide(set: &SetFacts, old: &mut OldByRule, precious: &HashSet<Timestamp>) ->
     match old.judge(set, kind) {
         Ok(why) => keep(why),
         Err(_) if precious.contains(&set.timestamp) => keep("the newest good set of a database".into()),
-        Err(why) if set.archive && !set.damaged && !archive.is_over(set, old.now) => {
+        Err(why) if set.archive && !archive.is_over(set, old.now) => {
             decision(set.timestamp, Fate::Trim, format!("{why}; its archive stays until it is {ARCHIVE_DAYS} days old"))
         }
         Err(why) => decision(set.timestamp, Fate::Remove, why),
@@ -244,6 +250,13 @@ fn keep_sets_from_before_a_loss(newest_first: &[&SetFacts], decisions: &mut [Dec
     }
 }
 
+/// The sets for whose sake others may go: the newest good one of each database.
+pub fn shields(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> {
+    let mut newest_first: Vec<&SetFacts> = sets.iter().filter(|s| !is_future(s.timestamp, now)).collect();
+    newest_first.sort_by_key(|s| std::cmp::Reverse(s.timestamp));
+    newest_of_each_database(&newest_first)
+}
+
 /// The sets that no clean-up removes because they are the newest verified ones of a database.
 pub fn newest_verified(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> {
     let mut newest_first: Vec<&SetFacts> = sets.iter().filter(|s| !is_future(s.timestamp, now)).collect();
@@ -287,6 +300,7 @@ mod tests {
                 sources: if archive && only == 0 { vec![] } else { sources },
                 verified: verified && damaged != 0 && kind.is_some(),
                 damaged: damaged == 0 || kind.is_none(),
+                in_use: t % 17 == 0,
                 shrunk_since: shrunk.map(at),
             })
     }
@@ -326,7 +340,7 @@ mod tests {
         #[test]
         fn manual_sets_unknown_ones_and_the_newest_verified_of_each_database_always_stay(sets in sets(), rule in rule(), now in 0i64..200_000_000) {
             let fates = fates_at(&sets, rule, now);
-            for s in sets.iter().filter(|s| s.kind.is_none_or(|k| k == Kind::Manual)) {
+            for s in sets.iter().filter(|s| s.in_use || s.kind.is_none_or(|k| k == Kind::Manual)) {
                 prop_assert_eq!(fates[&s.timestamp], Fate::Keep);
             }
             let present = || sets.iter().filter(|s| !is_future(s.timestamp, at(now)));
@@ -366,7 +380,7 @@ mod tests {
                 let days = s.timestamp.seconds_until(at(NOW)) as f64 / 86_400.0;
                 let limit = if s.archive_only { ARCHIVE_DAYS } else if s.kind == Some(Kind::Safety) { SAFETY_DAYS } else { environment.automated_days() };
                 if days <= limit as f64 { prop_assert_eq!(fates[&s.timestamp], Fate::Keep); }
-                if s.archive && !s.damaged && days <= ARCHIVE_DAYS as f64 { prop_assert_ne!(fates[&s.timestamp], Fate::Remove); }
+                if s.archive && days <= ARCHIVE_DAYS as f64 { prop_assert_ne!(fates[&s.timestamp], Fate::Remove); }
             }
         }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::lock::StoreLock;
-use super::{catalog, retention};
+use super::{catalog, pin, retention};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
@@ -114,5 +114,6 @@ pub fn sweep(lock: &StoreLock) -> Result<u32> {
             Marker::Trimming => discard_metadata_first(lock, *timestamp, marker, true)?,
         }
     }
+    pin::sweep(lock)?;
     Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
 }
