@@ -533,7 +533,7 @@ test('far beyond the limit, sizes are named in units that can be read, and no pe
   const { message } = finding(await check(p, { maxSizeBytes: 1 }), 'STORAGE_FULL');
   assert.match(message, /^the backups take \d+\.\d [KM]B, and 1 B are allowed in /);
   const { totalSize } = await backup.storageUsage({ root: p.root });
-  assert.match(finding(await check(p, { maxSizeBytes: totalSize }), 'STORAGE_NEARLY_FULL').message, /[KM]B \(100 %\)/);
+  assert.match(finding(await check(p, { maxSizeBytes: totalSize }), 'STORAGE_NEARLY_FULL').message, /^the backups take \d+\.\d [KM]B, 100 % of the \d+\.\d [KM]B that are allowed in /);
 });
 
 test('too little free space for the next backup is critical, before the backup fails', async (t) => {

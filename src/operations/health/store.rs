@@ -52,8 +52,8 @@ fn storage(total: u64, max: u64, dir: &str, hints: &Hints) -> Option<Finding> {
     let remedy = || format!("remove old backups with {}, or allow more", hints.command("clean 5"));
     let percent = total as f64 * 100.0 / max as f64;
     // Several times the limit reads better as two sizes.
-    let share = if percent <= 200.0 { format!(" ({percent:.0} %)") } else { String::new() };
-    let message = format!("the backups take {}, and {} are allowed in {dir}{share}", size(total), size(max));
+    let relation = if percent <= 200.0 { format!("{percent:.0} % of the {} that", size(max)) } else { format!("and {}", size(max)) };
+    let message = format!("the backups take {}, {relation} are allowed in {dir}", size(total));
     if total > max {
         return Some(Finding::new(FindingCode::StorageFull, dir, message, remedy()));
     }
