@@ -387,6 +387,103 @@ test('the remedy for a damaged backup makes the finding go away', async (t) => {
   assert.deepEqual(said(await check(p)), []);
 });
 
+/** Overwrites a page in the middle of a database. */
+function breakDatabase(file: string): void {
+  const fd = fs.openSync(file, 'r+');
+  fs.writeSync(fd, Buffer.alloc(4096, 0xee), 0, 4096, 3 * 4096);
+  fs.closeSync(fd);
+}
+
+test('one sound database does not excuse another that is damaged still in the same marked backup', async (t) => {
+  const p = withData(t, 600);
+  makeDatabase(p.at('other.db'), { rows: 600 });
+  const good = await craftSet(p, daysAgo(0.5), { sources: ['agentdb.db', 'other.db'] });
+  const sound = fs.readFileSync(p.at('agentdb.db'));
+  for (const name of ['agentdb.db', 'other.db']) breakDatabase(p.at(name));
+  assert.equal((await backup.createBackup({ root: p.root })).code, 'SOURCE_DAMAGED');
+  fs.writeFileSync(p.at('agentdb.db'), sound);
+  const f = finding(await check(p), 'SOURCE_WAS_DAMAGED');
+  assert.equal(f.severity, 'critical');
+  assert.ok(f.remedy.includes(`restore ${good} --database 'other.db'`) && !f.remedy.includes('agentdb.db'), f.remedy);
+  fs.copyFileSync(copyOf(p.backups, good, 'other.db'), p.at('other.db'));
+  const mended = finding(await check(p), 'SOURCE_WAS_DAMAGED');
+  assert.equal(mended.severity, 'warning');
+  assert.match(mended.remedy, /`aqe-backup create [^`]*`.*`aqe-backup delete /);
+  assert.doesNotMatch(mended.remedy, /aqe-backup restore/);
+});
+
+test('a quick check, which does not know whether the database is sound now, tells to look before anything is restored', async (t) => {
+  const p = withData(t, 600);
+  await craftSet(p, daysAgo(0.5));
+  const sound = fs.readFileSync(p.at('agentdb.db'));
+  breakDatabase(p.at('agentdb.db'));
+  await backup.createBackup({ root: p.root });
+  fs.writeFileSync(p.at('agentdb.db'), sound);
+  const f = finding(await check(p, { quick: true }), 'SOURCE_WAS_DAMAGED');
+  assert.deepEqual([f.severity, /aqe-backup check/.test(f.remedy), /aqe-backup restore/.test(f.remedy)], ['critical', true, false], f.remedy);
+});
+
+test('a database that could not be checked, or has become empty, is not sound: its marked backup stays critical', async (t) => {
+  const p = withData(t, 600);
+  const good = await craftSet(p, daysAgo(0.5));
+  const sound = fs.readFileSync(p.at('agentdb.db'));
+  breakDatabase(p.at('agentdb.db'));
+  await backup.createBackup({ root: p.root });
+  fs.truncateSync(p.at('agentdb.db'), 0);
+  let h = await check(p);
+  assert.deepEqual(said(h), ['critical SOURCE_WAS_DAMAGED', 'critical ROWS_LOST']);
+  assert.ok(finding(h, 'SOURCE_WAS_DAMAGED').remedy.includes(`restore ${good} --database 'agentdb.db'`));
+
+  fs.writeFileSync(p.at('agentdb.db'), sound);
+  withDatabase(p.at('agentdb.db'), (db) => {
+    db.unsafeMode();
+    db.exec("CREATE TABLE c(x TEXT); CREATE INDEX ci ON c(x); INSERT INTO c VALUES ('a'), ('b'); PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = 'CREATE INDEX ci ON c(x COLLATE nobody_has_this)' WHERE name = 'ci'");
+  });
+  h = await check(p);
+  assert.deepEqual(said(h), ['critical SOURCE_WAS_DAMAGED', 'warning DATABASE_NOT_CHECKED']);
+  assert.doesNotMatch(finding(h, 'SOURCE_WAS_DAMAGED').remedy, /aqe-backup restore/);
+});
+
+test('a missing database is to come back from the newest backup that is good, and not from one older than 30 days', async (t) => {
+  const p = withData(t);
+  makeDatabase(p.at('other.db'));
+  makeDatabase(p.at('forgotten.db'));
+  await craftSet(p, daysAgo(31), { sources: ['agentdb.db', 'forgotten.db'] });
+  await craftSet(p, daysAgo(-2), { sources: ['agentdb.db', 'forgotten.db'] });
+  const good = await craftSet(p, daysAgo(29), { sources: ['agentdb.db', 'other.db'] });
+  const bad = await craftSet(p, daysAgo(1), { sources: ['agentdb.db', 'other.db'] });
+  flip(copyOf(p.backups, bad, 'other.db'), 5000);
+  await craftSet(p, daysAgo(0.5));
+  for (const name of ['other.db', 'forgotten.db']) fs.rmSync(p.at(name));
+  const missing = (await check(p)).findings.filter((f) => f.code === 'DATABASE_MISSING');
+  assert.deepEqual(missing.map((f) => f.subject), ['other.db']);
+  assert.ok(missing[0]!.remedy.includes(`restore ${good} --database 'other.db'`), missing[0]!.remedy);
+  const [, command] = /`aqe-backup (restore [^`]*)`/.exec(missing[0]!.remedy)!;
+  const run = await exec('sh', ['-c', `"${process.execPath}" "${bin}" ${command} --force`], { cwd: os.tmpdir() });
+  assert.equal(run.status, 0, run.stderr);
+  assert.ok(fs.existsSync(p.at('other.db')) && !(await check(p)).findings.some((f) => f.code === 'DATABASE_MISSING'));
+});
+
+test('of a damaged backup with a sound archive it is said that a restore takes that; of one whose archive is damaged it is not', async (t) => {
+  const { p, ts } = await withBackup(t, { compress: true });
+  flip(copyOf(p.backups, ts, 'agentdb.db'), 5000);
+  assert.match(finding(await check(p), 'BACKUP_DAMAGED').remedy, /archive is sound.* a restore of it takes/);
+  flip(path.join(p.backups, `databases-backup-${ts}.tar.gz`), 200);
+  assert.doesNotMatch(finding(await check(p), 'BACKUP_DAMAGED').remedy, /archive is sound/);
+});
+
+test('a database without a table is empty though a view is left, and the metrics count it as critical', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 1, after: 'CREATE VIEW one AS SELECT 1' });
+  await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DROP TABLE episodes; DROP TABLE patterns'));
+  assert.deepEqual(said(await check(p)), ['critical ROWS_LOST']);
+  const file = path.join(tempFolder(t), 'm.prom');
+  assert.equal((await p.run('check', '--prometheus', file)).status, 1);
+  const samples = parseMetrics(fs.readFileSync(file, 'utf8'));
+  assert.deepEqual(['critical', 'warning'].map((severity) => value(samples, 'findings', { code: 'ROWS_LOST', severity })), [1, 0]);
+});
+
 test('a live table that lost most of its rows is a warning; so is the backup that was made of it', async (t) => {
   const p = withData(t, 300);
   const made = await backup.createBackup({ root: p.root });
@@ -425,6 +522,18 @@ test('the size limit: a warning from 80 %, critical above it', async (t) => {
   assert.deepEqual(await at(Math.floor(totalSize / 0.8)), ['warning STORAGE_NEARLY_FULL']);
   assert.deepEqual(await at(totalSize), ['warning STORAGE_NEARLY_FULL']);
   assert.deepEqual(await at(totalSize - 1), ['critical STORAGE_FULL']);
+});
+
+test('far beyond the limit, sizes are named in units that can be read, and no percentage', async (t) => {
+  const { p } = await withBackup(t);
+  for (const [limit, percent] of [['1', false], ['10KB', false], ['1GB', true]] as const) {
+    const run = await p.run('check', '--max-size', limit);
+    assert.equal(/\d %/.test(run.stdout), percent, run.stdout);
+  }
+  const { message } = finding(await check(p, { maxSizeBytes: 1 }), 'STORAGE_FULL');
+  assert.match(message, /^the backups take \d+\.\d [KM]B, and 1 B are allowed in /);
+  const { totalSize } = await backup.storageUsage({ root: p.root });
+  assert.match(finding(await check(p, { maxSizeBytes: totalSize }), 'STORAGE_NEARLY_FULL').message, /^the backups take \d+\.\d [KM]B, 100 % of the \d+\.\d [KM]B that are allowed in /);
 });
 
 test('too little free space for the next backup is critical, before the backup fails', async (t) => {
@@ -504,6 +613,9 @@ test('a database that is busy or needs an extension could not be checked: a warn
   assert.deepEqual(said(h), ['warning DATABASE_NOT_CHECKED']);
   assert.match(h.findings[0]!.message, /agentdb\.db could not be checked: .*busy/);
   assert.equal((await p.run('check', '--busy-timeout', '50', '--strict')).status, 1);
+  const shown = await p.run('check', '--busy-timeout', '50');
+  assert.equal(shown.status, 0);
+  assert.match(shown.stdout, /^No trouble found, but not everything could be checked, 1 warning\n/);
   assert.deepEqual(said(await check(p, { busyTimeoutMs: 50, quick: true })), []);
   await busy.end();
   assert.deepEqual(said(await check(p)), []);

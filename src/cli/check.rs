@@ -150,7 +150,8 @@ fn storage(h: &Health) -> String {
         p if p >= 80.0 => style::doubtful(bar),
         _ => style::good(bar),
     };
-    format!("{sets}{archives}, {} of {} ({percent:.0} %)  {bar}", bytes(h.total_size), bytes(max))
+    let share = if percent <= 200.0 { format!(" ({percent:.0} %)") } else { String::new() };
+    format!("{sets}{archives}, {} of {}{share}  {bar}", bytes(h.total_size), bytes(max))
 }
 
 fn document(h: &Health, duration: u64) -> Value {

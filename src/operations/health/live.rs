@@ -1,6 +1,6 @@
 //! The live databases: damaged, or with most of their rows gone since the last good backup.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::sets::{self, Judged};
 use super::types::{Finding, FindingCode};
@@ -21,11 +21,22 @@ pub(super) struct Look<'a> {
     pub hints: &'a Hints,
 }
 
-/// Checks each database in a read transaction. What can't be read is not taken for damaged. Returns those that were
-/// checked and are sound.
-pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<BTreeSet<String>> {
+/// What was seen of a live database. One that is not listed could not be checked, or was not to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Structure sound, and not emptied.
+    Sound,
+    /// Damaged, or without any table: a restore takes nothing away that is worth keeping.
+    Lost,
+}
+
+/// Conditions by source.
+pub(super) type Conditions = BTreeMap<String, Condition>;
+
+/// Checks each database in a read transaction. What can't be read is not taken for damaged, nor for sound.
+pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<Conditions> {
     let hints = look.hints;
-    let mut sound = BTreeSet::new();
+    let mut seen = Conditions::new();
     for database in databases {
         look.ctx.monitor.check()?;
         let good = sets::newest_good(look.judged, &database.source);
@@ -34,15 +45,26 @@ pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Finding
             findings.push(not_checked(database, "a process uses another -wal, -shm or database file than the one here", hints));
             continue;
         }
-        match check(look, database, findings) {
-            Ok(None) => drop(sound.insert(database.source.clone())),
-            Ok(Some(damage)) => findings.push(damaged(database, &damage, good, hints)),
+        let condition = match check(look, database, findings) {
+            Ok(Judgement::Condition(condition)) => Some(condition),
+            Ok(Judgement::Damaged(why)) => {
+                findings.push(damaged(database, &why, good, hints));
+                Some(Condition::Lost)
+            }
+            Ok(Judgement::Unknown) => None,
             Err(e) if e.code == Code::Abort => return Err(e),
-            Err(e) if e.code == Code::SourceDamaged => findings.push(damaged(database, &e.message, good, hints)),
-            Err(e) => findings.push(not_checked(database, &e.message, hints)),
-        }
+            Err(e) if e.code == Code::SourceDamaged => {
+                findings.push(damaged(database, &e.message, good, hints));
+                Some(Condition::Lost)
+            }
+            Err(e) => {
+                findings.push(not_checked(database, &e.message, hints));
+                None
+            }
+        };
+        seen.extend(condition.map(|c| (database.source.clone(), c)));
     }
-    Ok(sound)
+    Ok(seen)
 }
 
 fn is_astray(database: &Database, findings: &Findings) -> bool {
@@ -65,27 +87,42 @@ fn not_checked(database: &Database, why: &str, hints: &Hints) -> Finding {
     Finding::new(FindingCode::DatabaseNotChecked, &database.source, format!("{} could not be checked: {why}", database.source), remedy)
 }
 
-/// The damage of a database, if it has any.
-fn check(look: &Look, database: &Database, findings: &mut Findings) -> Result<Option<String>> {
-    if !looks_like_sqlite(&database.path)? {
-        return Ok(create::overwritten(database, look.sets));
-    }
-    let (live, _) = Live::open_pinned(&database.path, &look.ctx.patience())?;
-    match health::check_live(&live) {
-        Verdict::Damaged(why) => return Ok(Some(why)),
-        Verdict::CannotCheck(why) => findings.push(not_checked(database, &why, look.hints)),
-        Verdict::Sound => {}
-    }
-    report_losses(look, database, &live, findings)?;
-    Ok(None)
+enum Judgement {
+    Condition(Condition),
+    /// Why.
+    Damaged(String),
+    /// A plain file, or a database that needs what we don't have.
+    Unknown,
 }
 
-fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut Findings) -> Result<()> {
+fn check(look: &Look, database: &Database, findings: &mut Findings) -> Result<Judgement> {
+    if !looks_like_sqlite(&database.path)? {
+        return Ok(create::overwritten(database, look.sets).map_or(Judgement::Unknown, Judgement::Damaged));
+    }
+    let (live, _) = Live::open_pinned(&database.path, &look.ctx.patience())?;
+    let verdict = health::check_live(&live);
+    if let Verdict::Damaged(why) = verdict {
+        return Ok(Judgement::Damaged(why));
+    }
+    let is_emptied = report_losses(look, database, &live, findings)?;
+    Ok(match verdict {
+        Verdict::CannotCheck(why) => {
+            findings.push(not_checked(database, &why, look.hints));
+            Judgement::Unknown
+        }
+        _ if is_emptied => Judgement::Condition(Condition::Lost),
+        _ => Judgement::Condition(Condition::Sound),
+    })
+}
+
+/// Whether all tables are gone.
+fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut Findings) -> Result<bool> {
     let hints = look.hints;
-    let Some(then) = sets::newest_counted(look.judged, &database.source) else { return Ok(()) };
+    let Some(then) = sets::newest_counted(look.judged, &database.source) else { return Ok(false) };
     let (rows, schema) = (health::count_live_rows(live), health::live_schema(live)?);
     let losses = shrinkage::since(then, &database.source, &rows);
-    if schema.is_empty() && !losses.is_empty() {
+    let has_tables = schema.keys().any(|name| name.starts_with("table "));
+    if !has_tables && !losses.is_empty() {
         let message = format!(
             "{} has become empty: it has no table, and had {} with rows in backup {}",
             database.source,
@@ -95,7 +132,7 @@ fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut F
         let remedy =
             format!("if that was not meant, put it back with {}", hints.for_one(&format!("restore {}", then.timestamp), &database.source));
         findings.push(Finding::new(FindingCode::RowsLost, &database.source, message, remedy).critical());
-        return Ok(());
+        return Ok(true);
     }
     for (table, before, now) in losses {
         // A table that is there and can't be counted has not lost anything that we know of.
@@ -106,5 +143,5 @@ fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut F
         let remedy = format!("if that was not meant, see what is gone with {}", hints.command(&format!("compare {}", then.timestamp)));
         findings.push(Finding::new(FindingCode::RowsLost, &database.source, message, remedy));
     }
-    Ok(())
+    Ok(false)
 }

@@ -7,7 +7,6 @@ mod sets;
 mod store;
 pub mod types;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use self::types::{DatabaseHealth, Finding, Health, HealthOptions};
@@ -48,8 +47,8 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
     // Before anything is opened: a database whose side files have gone astray is better left alone.
     let processes = processes::report(ctx, &found.databases, &mut findings, &mut notes)?;
     let look = live::Look { ctx, sets: &sets, judged: &judged, hints: &hints };
-    let sound = if options.quick { BTreeSet::new() } else { live::report(&look, &found.databases, &mut findings)? };
-    sets::report_marked(&judged, &sound, &hints, &mut findings);
+    let seen = if options.quick { live::Conditions::new() } else { live::report(&look, &found.databases, &mut findings)? };
+    sets::report_marked(&judged, &project, &seen, &hints, &mut findings);
     let usage = usage::usage(ctx)?;
     let next_backup = space::with_margin(create::space_needed(&found.databases, true)?);
     store::report(&project, &usage, options.max_size, next_backup, &hints, &mut findings)?;

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::live::{Condition, Conditions};
 use super::types::{DatabaseHealth, Finding, FindingCode};
 use super::{Findings, Hints};
 use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
+use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, Result};
 use crate::operations::sources::SIDE_FILE_OF;
@@ -27,6 +29,8 @@ pub(super) struct Judged<'a> {
     marked: Vec<String>,
     /// What is damaged in it.
     damage: Vec<String>,
+    /// A copy is damaged, and the archive was read and is not: a restore takes the files from there.
+    archive_helps: bool,
     /// Why it, or a part of it, could not be judged.
     unknown: Option<String>,
     /// Nothing says that its bytes are the right ones.
@@ -65,7 +69,16 @@ pub(super) fn judge_all<'a>(
 
 fn empty(set: &SetEntry, future: bool) -> Judged<'_> {
     let marked = set.metadata().map(Metadata::databases).unwrap_or_default().iter().filter(|d| d.is_damaged()).map(|d| d.source.clone());
-    Judged { set, good: BTreeSet::new(), marked: marked.collect(), damage: Vec::new(), unknown: None, no_checksum: false, future }
+    Judged {
+        set,
+        good: BTreeSet::new(),
+        marked: marked.collect(),
+        damage: Vec::new(),
+        archive_helps: false,
+        unknown: None,
+        no_checksum: false,
+        future,
+    }
 }
 
 /// `None`: the set was removed while we looked.
@@ -76,8 +89,8 @@ fn by_record<'a>(project: &Project, set: &'a SetEntry, future: bool) -> Result<O
     }
     // The folder was listed before the record was read: of a set that was published in between, files seem to be missing.
     let Some(now) = catalog::find(&project.backup_dir, set.timestamp)? else { return Ok(None) };
-    let Judged { good, marked, damage, unknown, no_checksum, .. } = read_record(&now, future);
-    Ok(Some(Judged { set, good, marked, damage, unknown, no_checksum, future }))
+    let Judged { good, marked, damage, archive_helps, unknown, no_checksum, .. } = read_record(&now, future);
+    Ok(Some(Judged { set, good, marked, damage, archive_helps, unknown, no_checksum, future }))
 }
 
 fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
@@ -123,14 +136,19 @@ fn sort_out(inspection: &Inspection, judged: &mut Judged<'_>) {
             file.problems.iter().for_each(|(code, message)| note(judged, *code, message.clone()));
         }
     }
+    let is_archive_sound = inspection.files.iter().any(|f| f.ok && is_archive(f));
+    judged.archive_helps = is_archive_sound && !judged.damage.is_empty() && judged.marked.is_empty();
     let is_record_good = inspection.files.iter().filter(|f| f.source.is_none() && is_metadata(f)).all(|f| f.ok);
     if is_record_good {
         judged.good = inspection.files.iter().filter(|f| f.ok).filter_map(|f| f.source.clone()).collect();
     }
 }
 
+fn is_archive(file: &FileReport) -> bool {
+    matches!(names::parse(&file.file), Some((_, Artefact::Archive)))
+}
+
 fn is_metadata(file: &FileReport) -> bool {
-    use crate::backup_set::names::{self, Artefact};
     matches!(names::parse(&file.file), Some((_, Artefact::Metadata)))
 }
 
@@ -159,8 +177,9 @@ pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) 
         let t = s.set.timestamp.to_string();
         if let Some(first) = s.damage.first() {
             let more = if s.damage.len() > 1 { format!(" (and {} more)", s.damage.len() - 1) } else { String::new() };
+            let archive = if s.archive_helps { "; its archive is sound, and a restore of it takes the files from there" } else { "" };
             let remedy = format!(
-                "make a new one with {}, then remove this one with {}; {} says all that is wrong with it",
+                "make a new one with {}, then remove this one with {}; {} says all that is wrong with it{archive}",
                 hints.command("create"),
                 hints.command(&format!("delete {t}")),
                 hints.command(&format!("verify {t}"))
@@ -181,34 +200,53 @@ pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) 
     report_shrunk(judged, hints, findings);
 }
 
-/// Sets that are copies of what was damaged. `sound`: live databases that were checked and are not.
-pub(super) fn report_marked(judged: &[Judged], sound: &BTreeSet<String>, hints: &Hints, findings: &mut Findings) {
-    let marked_ones = judged.iter().enumerate().filter(|(_, s)| !s.marked.is_empty());
-    findings.extend(marked_ones.map(|(i, s)| marked(s, &judged[i + 1..], judged, sound, hints)));
+/// Sets that are copies of what was damaged.
+pub(super) fn report_marked(judged: &[Judged], project: &Project, seen: &Conditions, hints: &Hints, findings: &mut Findings) {
+    let condition = |source: &str| match seen.get(source) {
+        // There is nothing that a restore would take away.
+        None if project.locate(source).is_ok_and(|path| !path.exists()) => Some(Condition::Lost),
+        known => known.copied(),
+    };
+    for (i, s) in judged.iter().enumerate().filter(|(_, s)| !s.marked.is_empty()) {
+        let is_newest = |source: &&String| !judged[i + 1..].iter().any(|n| n.counts() && n.set.sources().contains(source));
+        let open: Vec<(&str, Option<Condition>)> =
+            s.marked.iter().filter(is_newest).map(|source| (source.as_str(), condition(source))).collect();
+        findings.push(marked(s, &open, judged, hints));
+    }
 }
 
-fn marked(s: &Judged, newer: &[Judged], all: &[Judged], sound: &BTreeSet<String>, hints: &Hints) -> Finding {
+/// `open`: those of its damaged databases that no newer set has, and how they are now.
+fn marked(s: &Judged, open: &[(&str, Option<Condition>)], all: &[Judged], hints: &Hints) -> Finding {
     let t = s.set.timestamp.to_string();
-    let databases = s.marked.join(", ");
-    let message = format!("backup {t} is a copy of a database that was damaged when it was made: {databases}");
-    let is_newest = |source: &&String| !newer.iter().any(|n| n.counts() && n.set.sources().contains(source));
-    let Some(source) = s.marked.iter().find(is_newest) else {
-        let remedy = format!("remove it, when nobody needs it any more, with {}", hints.command(&format!("delete {t}")));
-        return Finding::new(FindingCode::SourceWasDamaged, t, message, remedy).only_warning();
-    };
-    // What a restore saved before it put a good copy in the place of a damaged one; or the database was mended otherwise.
-    // To restore once more would only take away what has been written since.
-    if s.set.kind() == Kind::Safety || sound.contains(source) {
-        let delete = hints.command(&format!("delete {t}"));
-        let remedy =
-            format!("make a good one with {}; then, when nobody needs the damaged one any more, {delete}", hints.command("create"));
-        return Finding::new(FindingCode::SourceWasDamaged, t, message, remedy).only_warning();
+    let message = format!("backup {t} is a copy of a database that was damaged when it was made: {}", s.marked.join(", "));
+    let remedy = marked_remedy(&t, open, all, hints);
+    let finding = Finding::new(FindingCode::SourceWasDamaged, t, message, remedy);
+    // A safety set is what a restore saved before it put a good copy in the place of a damaged one.
+    let is_history = s.set.kind() == Kind::Safety || open.iter().all(|(_, condition)| *condition == Some(Condition::Sound));
+    if is_history { finding.only_warning() } else { finding }
+}
+
+/// Never a restore over a database that is sound, or may be: it would only take away what has been written since.
+fn marked_remedy(t: &str, open: &[(&str, Option<Condition>)], all: &[Judged], hints: &Hints) -> String {
+    let delete = hints.command(&format!("delete {t}"));
+    if open.is_empty() {
+        return format!("remove it, when nobody needs it any more, with {delete}");
     }
-    let remedy = match newest_good(all, source) {
-        Some(good) => format!("restore the last good backup with {}", hints.for_one(&format!("restore {}", good.set.timestamp), source)),
-        None => format!("repair the database, then run {}", hints.command("create")),
-    };
-    Finding::new(FindingCode::SourceWasDamaged, t, message, remedy)
+    if let Some((source, _)) = open.iter().find(|(_, condition)| *condition == Some(Condition::Lost)) {
+        return match newest_good(all, source) {
+            Some(good) => {
+                format!("restore the last good backup with {}", hints.for_one(&format!("restore {}", good.set.timestamp), source))
+            }
+            None => format!("repair {source}, then run {}", hints.command("create")),
+        };
+    }
+    let (create, check) = (hints.command("create"), hints.command("check"));
+    if open.iter().all(|(_, condition)| *condition == Some(Condition::Sound)) {
+        return format!("the database is sound now: make a backup of it with {create}; if nobody needs the damaged one, {delete}");
+    }
+    format!(
+        "see with {check} whether the database is damaged still; if it is sound, make a backup of it with {create}, and if nobody needs the damaged one, {delete}"
+    )
 }
 
 fn report_future(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
@@ -281,8 +319,10 @@ pub(super) fn report_missing(
             let Ok(path) = project.locate(&record.source) else { continue };
             if known.insert(&record.source) && !path.exists() {
                 let t = s.set.timestamp;
+                let from = newest_good(judged, &record.source).map_or(t, |good| good.set.timestamp);
                 let message = format!("{} is gone, and backup {t} has it", record.source);
-                let remedy = format!("if that was not meant, put it back with {}", hints.for_one(&format!("restore {t}"), &record.source));
+                let back = hints.for_one(&format!("restore {from}"), &record.source);
+                let remedy = format!("if that was not meant, put it back with {back}; if it was, this ends {MISSED_DAYS} days after {t}");
                 findings.push(Finding::new(FindingCode::DatabaseMissing, &record.source, message, remedy));
             }
         }

@@ -74,9 +74,9 @@ pub enum FindingCode {
     StorageFull,
     /// The backups folder has reached 80 % of its limit.
     StorageNearlyFull,
-    /// The newest backup has a database that is not there any more.
+    /// A backup of the last 30 days has a database that is not there any more.
     DatabaseMissing,
-    /// A live table has lost most of its rows since the newest verified backup.
+    /// A live table has lost most of its rows since the newest good backup that counted them, or a database all its tables.
     RowsLost,
     /// In the newest backup a table had lost most of its rows.
     BackupShrunk,
@@ -158,16 +158,16 @@ impl FindingCode {
         FindingCode::OldSqlite,
     ];
 
-    /// How bad it can be: only a marked copy of a damaged database is one or the other.
+    /// How bad it can be: only a marked copy of a damaged database and lost rows are one or the other.
     pub const fn severities(self) -> &'static [Severity] {
         match (self, self.severity()) {
-            (FindingCode::SourceWasDamaged, _) => &Severity::ALL,
+            (FindingCode::SourceWasDamaged | FindingCode::RowsLost, _) => &Severity::ALL,
             (_, Severity::Critical) => &[Severity::Critical],
             (_, Severity::Warning) => &[Severity::Warning],
         }
     }
 
-    /// How bad it is. A marked copy of a damaged database is so while it is the newest.
+    /// How bad it is, unless [`Finding::critical`] or [`Finding::only_warning`] says otherwise.
     const fn severity(self) -> Severity {
         match self {
             FindingCode::SourceDamaged
