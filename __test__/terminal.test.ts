@@ -107,8 +107,8 @@ test('restore’s question shows sizes, rows and age, now and in the backup, bef
   const text = strip(no.said);
   assert.notEqual(no.status, 0);
   assert.match(text, /made 3 d ago/);
-  assert.match(text, /agentdb\.db .*KB .*KB +7 +40$/m);
-  assert.match(text, /memory\.db +missing .*KB +2,468$/m);
+  assert.match(text, /agentdb\.db .*KB .*KB +7 +40 +\d+ of \d+ pages$/m);
+  assert.match(text, /memory\.db +missing .*KB +2,468 +created$/m);
   assert.match(text, /table episodes: 7 rows now, 20 rows then/);
   assert.match(text, /table patterns: no such table now, 20 rows then/);
   assert.match(text, /nothing was changed/);

@@ -236,7 +236,7 @@ test('list shows timestamp, age, kind, state, size and note of each set within 8
   fs.truncateSync(path.join(p.backups, `agentdb.db.backup.${cut}`), 10);
   const unverified = await craftSet(p, daysAgo(2), { kind: 'safety', verified: false });
   const shrunk = await craftSet(p, daysAgo(1.2));
-  editMetadata(p.backups, shrunk, (m) => void Object.assign(m, { shrunk_since: damaged, label: 'a\u001b[31m n' }));
+  editMetadata(p.backups, shrunk, (m) => void Object.assign(m, { shrunk_since: damaged, label: '\u001b[5mn' }));
   const verified = await craftSet(p, new Date(Date.now() - 5 * 60_000), { archive: true });
   const legacy = await craftSet(p, daysAgo(100), { legacy: true });
   const archive = await craftSet(p, daysAgo(50), { archive: true });
@@ -244,7 +244,7 @@ test('list shows timestamp, age, kind, state, size and note of each set within 8
   const { stdout } = await p.run('list');
   const line = (ts: string) => stdout.split('\n').find((l) => l.includes(ts)) ?? assert.fail(`${ts} is not in ${stdout}`);
   assert.match(line(verified), /5 min  automated  verified .* KB .* yes/);
-  assert.match(line(shrunk), /28 h  automated  shrunk .*a \[31m n$/);
+  assert.match(line(shrunk), /28 h  automated  shrunk .*\\u\{1b\}\[5mn$/);
   assert.match(line(unverified), /2 d  safety +unverified/);
   assert.match(line(cut), /3 d  manual +incomplete/);
   assert.match(line(damaged), /40 d  automated +damaged/);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::bars::bar;
 use super::table::Table;
-use super::text::line;
+use super::text::{line, plain};
 use super::units::{age, bytes, parse_bytes, parse_duration, plural};
 use super::{Answer, exit_code, json, prometheus, style};
 use crate::error::{Code, Error, Result};
@@ -95,7 +95,7 @@ fn text(h: &Health) -> String {
         line!(text, "{} {have} a database open", plural(p.using.into(), "process", "processes"));
     }
     for note in &h.notes {
-        line!(text, "Note: {note}");
+        line!(text, "Note: {}", plain(note));
     }
     text
 }
@@ -106,6 +106,9 @@ fn verdict(h: &Health) -> String {
     let warned = plural(warnings, "warning", "warnings");
     match (critical, warnings) {
         (0, 0) => style::good("Healthy").to_string(),
+        (0, _) if h.findings.iter().any(|f| f.code.is_about_nothing_known()) => {
+            format!("{}, {}", style::doubtful("No trouble found, but not everything could be checked"), style::doubtful(warned))
+        }
         (0, _) => format!("{}, {}", style::good("Healthy"), style::doubtful(warned)),
         (_, 0) => style::bad(plural(critical, "problem", "problems")).to_string(),
         _ => format!("{}, {}", style::bad(plural(critical, "problem", "problems")), style::doubtful(warned)),
@@ -116,8 +119,8 @@ fn finding(text: &mut String, f: &Finding) {
     let word = format!("{:8}", f.severity.as_str());
     let word = if f.severity == Severity::Critical { style::bad(word) } else { style::doubtful(word) };
     line!(text, "  {word}  {}", style::strong(f.code.as_str()));
-    line!(text, "            {}", f.message);
-    line!(text, "            {} {}", style::faint("What to do:"), f.remedy);
+    line!(text, "            {}", plain(&f.message));
+    line!(text, "            {} {}", style::faint("What to do:"), plain(&f.remedy));
 }
 
 fn databases(h: &Health) -> Table {
@@ -128,7 +131,8 @@ fn databases(h: &Health) -> Table {
             Some(t) => (t.to_string(), age(t, h.checked_at)),
             None => ("none".to_owned(), String::new()),
         };
-        let name = if stale(&d.source) { style::bad(&d.source) } else { style::good(&d.source) };
+        let name = plain(&d.source);
+        let name = if stale(&d.source) { style::bad(name) } else { style::good(name) };
         table.row(vec![name.to_string(), bytes(d.size), newest, age]);
     }
     table

@@ -56,6 +56,8 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
     let outcome = match what.restore(ctx, &options) {
         // Somebody is there who can say whether to go on.
         Err(e) if e.code == Code::NeedsForce && !options.force => {
+            // Takes the progress bar away.
+            ctx.monitor.finish();
             let about = format!("{}\n", plain(&e.message));
             if !question::ask("restore", &about, "Go on all the same (--force)?")? {
                 return Err(Error::new(Code::Abort, "Not restored; nothing was changed"));

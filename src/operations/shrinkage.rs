@@ -55,6 +55,11 @@ fn tables_of<'a>(metadata: &'a Metadata, source: &str) -> Option<&'a BTreeMap<St
     (sqlite.integrity != Integrity::NotChecked).then_some(&sqlite.tables)
 }
 
+/// Whether the rows of `source` were counted for the set `then`.
+pub(super) fn is_counted(then: &Metadata, source: &str) -> bool {
+    tables_of(then, source).is_some()
+}
+
 /// Tables of a live database with the rows `now` that lost as much since the set `then`: name, rows then, rows now.
 pub(super) fn since<'a>(then: &'a Metadata, source: &str, now: &'a BTreeMap<String, u64>) -> Vec<(&'a str, u64, u64)> {
     tables_of(then, source).map(|tables| losses(tables, now)).unwrap_or_default()

@@ -1,5 +1,7 @@
 //! The live databases: damaged, or with most of their rows gone since the last good backup.
 
+use std::collections::BTreeSet;
+
 use super::sets::{self, Judged};
 use super::types::{Finding, FindingCode};
 use super::{Findings, Hints};
@@ -19,9 +21,11 @@ pub(super) struct Look<'a> {
     pub hints: &'a Hints,
 }
 
-/// Checks each database in a read transaction. What can't be read is not taken for damaged.
-pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<()> {
+/// Checks each database in a read transaction. What can't be read is not taken for damaged. Returns those that were
+/// checked and are sound.
+pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Findings) -> Result<BTreeSet<String>> {
     let hints = look.hints;
+    let mut sound = BTreeSet::new();
     for database in databases {
         look.ctx.monitor.check()?;
         let good = sets::newest_good(look.judged, &database.source);
@@ -30,15 +34,15 @@ pub(super) fn report(look: &Look, databases: &[Database], findings: &mut Finding
             findings.push(not_checked(database, "a process uses another -wal, -shm or database file than the one here", hints));
             continue;
         }
-        match check(look, database, good, findings) {
-            Ok(None) => {}
+        match check(look, database, findings) {
+            Ok(None) => drop(sound.insert(database.source.clone())),
             Ok(Some(damage)) => findings.push(damaged(database, &damage, good, hints)),
             Err(e) if e.code == Code::Abort => return Err(e),
             Err(e) if e.code == Code::SourceDamaged => findings.push(damaged(database, &e.message, good, hints)),
             Err(e) => findings.push(not_checked(database, &e.message, hints)),
         }
     }
-    Ok(())
+    Ok(sound)
 }
 
 fn is_astray(database: &Database, findings: &Findings) -> bool {
@@ -48,7 +52,9 @@ fn is_astray(database: &Database, findings: &Findings) -> bool {
 
 fn damaged(database: &Database, why: &str, good: Option<&Judged>, hints: &Hints) -> Finding {
     let remedy = match good {
-        Some(good) => format!("restore the last good backup with {}", hints.command(&format!("restore {}", good.set.timestamp))),
+        Some(good) => {
+            format!("restore the last good backup with {}", hints.for_one(&format!("restore {}", good.set.timestamp), &database.source))
+        }
         None => format!("save what is left of it with {} before you repair it", hints.command("create")),
     };
     Finding::new(FindingCode::SourceDamaged, &database.source, format!("{} is damaged: {why}", database.source), remedy)
@@ -60,7 +66,7 @@ fn not_checked(database: &Database, why: &str, hints: &Hints) -> Finding {
 }
 
 /// The damage of a database, if it has any.
-fn check(look: &Look, database: &Database, good: Option<&Judged>, findings: &mut Findings) -> Result<Option<String>> {
+fn check(look: &Look, database: &Database, findings: &mut Findings) -> Result<Option<String>> {
     if !looks_like_sqlite(&database.path)? {
         return Ok(create::overwritten(database, look.sets));
     }
@@ -70,14 +76,28 @@ fn check(look: &Look, database: &Database, good: Option<&Judged>, findings: &mut
         Verdict::CannotCheck(why) => findings.push(not_checked(database, &why, look.hints)),
         Verdict::Sound => {}
     }
-    report_losses(database, &live, good, look.hints, findings)?;
+    report_losses(look, database, &live, findings)?;
     Ok(None)
 }
 
-fn report_losses(database: &Database, live: &Live, good: Option<&Judged>, hints: &Hints, findings: &mut Findings) -> Result<()> {
-    let Some(then) = good.and_then(|g| g.set.metadata()) else { return Ok(()) };
+fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut Findings) -> Result<()> {
+    let hints = look.hints;
+    let Some(then) = sets::newest_counted(look.judged, &database.source) else { return Ok(()) };
     let (rows, schema) = (health::count_live_rows(live), health::live_schema(live)?);
-    for (table, before, now) in shrinkage::since(then, &database.source, &rows) {
+    let losses = shrinkage::since(then, &database.source, &rows);
+    if schema.is_empty() && !losses.is_empty() {
+        let message = format!(
+            "{} has become empty: it has no table, and had {} with rows in backup {}",
+            database.source,
+            losses.len(),
+            then.timestamp
+        );
+        let remedy =
+            format!("if that was not meant, put it back with {}", hints.for_one(&format!("restore {}", then.timestamp), &database.source));
+        findings.push(Finding::new(FindingCode::RowsLost, &database.source, message, remedy).critical());
+        return Ok(());
+    }
+    for (table, before, now) in losses {
         // A table that is there and can't be counted has not lost anything that we know of.
         if !rows.contains_key(table) && schema.contains_key(&format!("table {table}")) {
             continue;

@@ -7,6 +7,7 @@ mod sets;
 mod store;
 pub mod types;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use self::types::{DatabaseHealth, Finding, Health, HealthOptions};
@@ -42,14 +43,13 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
     sets::report(&judged, &hints, &mut findings);
     sets::report_age(&databases, options.max_age, now, &hints, &mut findings);
     if ctx.databases.is_none() {
-        sets::report_missing(&judged, &project, &hints, &mut findings)?;
+        sets::report_missing(&judged, &project, now, &hints, &mut findings)?;
     }
     // Before anything is opened: a database whose side files have gone astray is better left alone.
     let processes = processes::report(ctx, &found.databases, &mut findings, &mut notes)?;
-    if !options.quick {
-        let look = live::Look { ctx, sets: &sets, judged: &judged, hints: &hints };
-        live::report(&look, &found.databases, &mut findings)?;
-    }
+    let look = live::Look { ctx, sets: &sets, judged: &judged, hints: &hints };
+    let sound = if options.quick { BTreeSet::new() } else { live::report(&look, &found.databases, &mut findings)? };
+    sets::report_marked(&judged, &sound, &hints, &mut findings);
     let usage = usage::usage(ctx)?;
     let next_backup = space::with_margin(create::space_needed(&found.databases, true)?);
     store::report(&project, &usage, options.max_size, next_backup, &hints, &mut findings)?;
@@ -80,28 +80,40 @@ fn count<T>(of: impl Iterator<Item = T>) -> u32 {
     u32::try_from(of.count()).unwrap_or(u32::MAX)
 }
 
+/// `text` as a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Commands that work from any folder.
 struct Hints {
     flags: String,
+    databases: String,
 }
+
+/// Verbs that can be told which databases to work on.
+const ON_DATABASES: [&str; 5] = ["check", "compare", "create", "exec", "restore"];
 
 impl Hints {
     fn new(ctx: &Context, project: &Project) -> Self {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
         let path = |p: &Path| quoted(&p.display().to_string());
         let mut flags = format!(" --root {}", path(&project.root));
         if ctx.backup_dir.is_some() {
             flags += &format!(" --backup-dir {}", path(&project.backup_dir));
         }
-        for database in ctx.databases.iter().flatten() {
-            flags += &format!(" --database {}", quoted(database));
-        }
-        Hints { flags }
+        let databases = ctx.databases.iter().flatten().map(|d| format!(" --database {}", quoted(d)));
+        Hints { flags, databases: databases.collect() }
     }
 
     /// `what` of our command, for this project.
     fn command(&self, what: &str) -> String {
-        format!("`aqe-backup {what}{}`", self.flags)
+        let takes_databases = what.split(' ').next().is_some_and(|verb| ON_DATABASES.contains(&verb));
+        format!("`aqe-backup {what}{}{}`", if takes_databases { &self.databases } else { "" }, self.flags)
+    }
+
+    /// The same for one database, so that the others are left alone.
+    fn for_one(&self, what: &str, source: &str) -> String {
+        format!("`aqe-backup {what} --database {}{}`", quoted(source), self.flags)
     }
 }
 

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use super::types::{DatabaseHealth, Finding, FindingCode};
 use super::{Findings, Hints};
-use crate::backup_set::metadata::{DatabaseRecord, Metadata};
+use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, Result};
-use crate::operations::inspect;
 use crate::operations::sources::SIDE_FILE_OF;
 use crate::operations::types::{Context, FileReport, Inspection};
+use crate::operations::{inspect, shrinkage};
 use crate::project::Project;
 use crate::store::catalog::{self, SetEntry};
 use crate::store::retention;
+
+/// A database that was removed longer ago than this is hardly missed.
+const MISSED_DAYS: i64 = 30;
 
 /// A set and what is wrong with it.
 pub(super) struct Judged<'a> {
@@ -84,9 +87,8 @@ fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
     } else if let Some(m) = set.metadata() {
         let whole = |d: &DatabaseRecord| set.files.get(&d.file) == Some(&d.size);
         let sealed = |d: &DatabaseRecord| set.sidecars.contains(&d.file);
-        let (databases, gone) = (m.databases(), m.compressed && set.archive.is_none());
+        let databases = m.databases();
         judged.damage.extend(databases.iter().filter(|d| !whole(d)).map(|d| format!("{} is missing or has another size", d.file)));
-        judged.damage.extend(gone.then(|| "its archive is missing".to_owned()));
         judged.no_checksum = databases.iter().any(|d| whole(d) && !sealed(d));
         if m.verified == Some(true) {
             let good = databases.iter().filter(|d| whole(d) && sealed(d) && !d.is_damaged());
@@ -140,6 +142,12 @@ fn note(judged: &mut Judged<'_>, code: Code, message: String) {
     }
 }
 
+/// The newest set with a good copy of `source` whose rows were counted.
+pub(super) fn newest_counted<'a>(judged: &'a [Judged], source: &str) -> Option<&'a Metadata> {
+    let good = judged.iter().rev().filter(|s| s.counts() && s.good.contains(source));
+    good.filter_map(|s| s.set.metadata()).find(|m| shrinkage::is_counted(m, source))
+}
+
 /// The newest set with a good copy of `source`.
 pub(super) fn newest_good<'a, 'b>(judged: &'a [Judged<'b>], source: &str) -> Option<&'a Judged<'b>> {
     judged.iter().rev().find(|s| s.counts() && s.good.contains(source))
@@ -147,19 +155,17 @@ pub(super) fn newest_good<'a, 'b>(judged: &'a [Judged<'b>], source: &str) -> Opt
 
 /// Findings about the sets themselves.
 pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
-    for (i, s) in judged.iter().enumerate() {
+    for s in judged {
         let t = s.set.timestamp.to_string();
         if let Some(first) = s.damage.first() {
             let more = if s.damage.len() > 1 { format!(" (and {} more)", s.damage.len() - 1) } else { String::new() };
             let remedy = format!(
-                "make a new one with {}; {} says all that is wrong with this one",
+                "make a new one with {}, then remove this one with {}; {} says all that is wrong with it",
                 hints.command("create"),
+                hints.command(&format!("delete {t}")),
                 hints.command(&format!("verify {t}"))
             );
             findings.push(Finding::new(FindingCode::BackupDamaged, &t, format!("backup {t} is damaged: {first}{more}"), remedy));
-        }
-        if !s.marked.is_empty() {
-            findings.push(marked(s, &judged[i + 1..], judged, hints));
         }
         if let Some(why) = &s.unknown {
             let remedy = format!("remove the cause and run {}", hints.command(&format!("verify {t}")));
@@ -175,7 +181,13 @@ pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) 
     report_shrunk(judged, hints, findings);
 }
 
-fn marked(s: &Judged, newer: &[Judged], all: &[Judged], hints: &Hints) -> Finding {
+/// Sets that are copies of what was damaged. `sound`: live databases that were checked and are not.
+pub(super) fn report_marked(judged: &[Judged], sound: &BTreeSet<String>, hints: &Hints, findings: &mut Findings) {
+    let marked_ones = judged.iter().enumerate().filter(|(_, s)| !s.marked.is_empty());
+    findings.extend(marked_ones.map(|(i, s)| marked(s, &judged[i + 1..], judged, sound, hints)));
+}
+
+fn marked(s: &Judged, newer: &[Judged], all: &[Judged], sound: &BTreeSet<String>, hints: &Hints) -> Finding {
     let t = s.set.timestamp.to_string();
     let databases = s.marked.join(", ");
     let message = format!("backup {t} is a copy of a database that was damaged when it was made: {databases}");
@@ -184,8 +196,16 @@ fn marked(s: &Judged, newer: &[Judged], all: &[Judged], hints: &Hints) -> Findin
         let remedy = format!("remove it, when nobody needs it any more, with {}", hints.command(&format!("delete {t}")));
         return Finding::new(FindingCode::SourceWasDamaged, t, message, remedy).only_warning();
     };
+    // What a restore saved before it put a good copy in the place of a damaged one; or the database was mended otherwise.
+    // To restore once more would only take away what has been written since.
+    if s.set.kind() == Kind::Safety || sound.contains(source) {
+        let delete = hints.command(&format!("delete {t}"));
+        let remedy =
+            format!("make a good one with {}; then, when nobody needs the damaged one any more, {delete}", hints.command("create"));
+        return Finding::new(FindingCode::SourceWasDamaged, t, message, remedy).only_warning();
+    }
     let remedy = match newest_good(all, source) {
-        Some(good) => format!("restore the last good backup with {}", hints.command(&format!("restore {}", good.set.timestamp))),
+        Some(good) => format!("restore the last good backup with {}", hints.for_one(&format!("restore {}", good.set.timestamp), source)),
         None => format!("repair the database, then run {}", hints.command("create")),
     };
     Finding::new(FindingCode::SourceWasDamaged, t, message, remedy)
@@ -243,19 +263,28 @@ fn spelled(seconds: u64) -> String {
     }
 }
 
-/// Databases of the newest set that are not there any more: a script that removes `*.db` should not go unnoticed.
-pub(super) fn report_missing(judged: &[Judged], project: &Project, hints: &Hints, findings: &mut Findings) -> Result<(), Error> {
-    let Some(newest) = judged.iter().rev().find(|s| s.counts()) else { return Ok(()) };
-    let t = newest.set.timestamp;
-    let records = newest.set.metadata().map(Metadata::databases).unwrap_or_default();
-    for record in records.iter().filter(|r| !r.extra.contains_key(SIDE_FILE_OF)) {
-        // A place where none can be is the metadata's mistake, which `verify` reports.
-        let Ok(path) = project.locate(&record.source) else { continue };
-        if !path.exists() {
-            let message = format!("{} is gone, and backup {t}, the newest, has it", record.source);
-            let remedy =
-                format!("if that was not meant, put all databases of that backup back with {}", hints.command(&format!("restore {t}")));
-            findings.push(Finding::new(FindingCode::DatabaseMissing, &record.source, message, remedy));
+/// Databases that a backup of the last [`MISSED_DAYS`] has and that are not there any more: a script that removes `*.db`
+/// should not go unnoticed, even if backups went on without them.
+pub(super) fn report_missing(
+    judged: &[Judged],
+    project: &Project,
+    now: Timestamp,
+    hints: &Hints,
+    findings: &mut Findings,
+) -> Result<(), Error> {
+    let recent = |s: &&Judged| s.counts() && s.set.timestamp.seconds_until(now) <= MISSED_DAYS * 86_400;
+    let mut known = BTreeSet::new();
+    for s in judged.iter().rev().filter(recent) {
+        let records = s.set.metadata().map(Metadata::databases).unwrap_or_default();
+        for record in records.iter().filter(|r| !r.extra.contains_key(SIDE_FILE_OF)) {
+            // A place where none can be is the metadata's mistake, which `verify` reports.
+            let Ok(path) = project.locate(&record.source) else { continue };
+            if known.insert(&record.source) && !path.exists() {
+                let t = s.set.timestamp;
+                let message = format!("{} is gone, and backup {t} has it", record.source);
+                let remedy = format!("if that was not meant, put it back with {}", hints.for_one(&format!("restore {t}"), &record.source));
+                findings.push(Finding::new(FindingCode::DatabaseMissing, &record.source, message, remedy));
+            }
         }
     }
     Ok(())

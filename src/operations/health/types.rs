@@ -97,6 +97,11 @@ pub enum FindingCode {
 }
 
 impl FindingCode {
+    /// Something could not be looked at.
+    pub fn is_about_nothing_known(self) -> bool {
+        matches!(self, FindingCode::DatabaseNotChecked | FindingCode::BackupNotChecked)
+    }
+
     /// As in JavaScript, JSON and Prometheus.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -215,6 +220,10 @@ pub struct Finding {
 impl Finding {
     pub(super) fn new(code: FindingCode, subject: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Finding { code, severity: code.severity(), message: message.into(), remedy: remedy.into(), subject: subject.into() }
+    }
+
+    pub(super) fn critical(self) -> Self {
+        Finding { severity: Severity::Critical, ..self }
     }
 
     pub(super) fn only_warning(self) -> Self {
