@@ -49,7 +49,7 @@ test('a command that fails is undone, and its exit code is ours', async (t) => {
   assert.equal(run.status, 7, run.stderr);
   assert.equal(contents(p.at('agentdb.db')), before);
   assert.match(run.stderr, /exit code 7/);
-  assert.match(run.stderr, /as they were/);
+  assert.match(run.stderr, /Restored:/);
   assertNoLeftovers(p.backups);
 });
 
@@ -61,11 +61,11 @@ test('a command that a signal ends is undone, and the exit code is 128 and the s
   assert.equal(contents(p.at('agentdb.db')), before);
 });
 
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
   test(`${signal} reaches the command, and then the databases are put back, however often it comes`, { timeout: 20_000 }, async (t) => {
     const p = withData(t);
     const before = contents(p.at('agentdb.db'));
-    const source = `empty(); for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(s, () => { console.log('got ' + s); setTimeout(() => process.exit(3), 100) }); console.log('ready'); setInterval(() => {}, 1000)`;
+    const source = `empty(); for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT']) process.on(s, () => { console.log('got ' + s); setTimeout(() => process.exit(3), 100) }); console.log('ready'); setInterval(() => {}, 1000)`;
     const child = spawn(process.execPath, [bin, 'exec', '--operation', 'x', '--', ...program(p, source)], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';
     child.stdout.on('data', (b: Buffer) => (out += b.toString()));
@@ -156,4 +156,12 @@ test('an application that has the database open goes on through a command that f
   assert.equal(db.prepare('SELECT count(*) FROM episodes').pluck().get(), 20);
   db.exec("INSERT INTO episodes(task) VALUES ('after')");
   assert.deepEqual(db.pragma('integrity_check'), [{ integrity_check: 'ok' }]);
+});
+
+test('a safety backup that the command has removed is not said to be kept', async (t) => {
+  const p = withData(t);
+  const run = await p.run('exec', '--operation', 'x', '--', 'sh', '-c', 'rm -rf .agentic-qe/backups; exit 5');
+  assert.equal(run.status, 10);
+  assert.match(run.stderr, /is gone$/m);
+  assert.doesNotMatch(run.stderr, /is kept/);
 });

@@ -939,3 +939,22 @@ test('metrics that cannot be written fail the check, and do not hide what was fo
   assert.deepEqual([failed.status, failed.document.code], [10, 'NO_DATABASES']);
   assert.match(failed.document.error, /metrics are not written/);
 });
+
+test('--prometheus replaces only what check has written: no database, backup, device, link or other file', async (t) => {
+  const p = withData(t);
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  const before = tree(p.root);
+  fs.writeFileSync(p.at('notes.txt'), 'mine');
+  fs.symlinkSync('nowhere', p.at('dangling'));
+  fs.symlinkSync('notes.txt', p.at('link'));
+  assert.equal((await exec('mkfifo', [p.at('fifo')])).status, 0);
+  for (const target of ['agentdb.db', copyOf(p.backups, made.timestamp, 'agentdb.db'), 'notes.txt', 'dangling', 'link', 'fifo']) {
+    const run = await p.run('check', '--prometheus', target);
+    assert.equal(run.status, 1, `${target}: ${run.stdout}`);
+    assert.match(run.stdout, /was not written by check/);
+  }
+  assert.equal(fs.readFileSync(p.at('notes.txt'), 'utf8'), 'mine');
+  assert.deepEqual([fs.lstatSync(p.at('dangling')).isSymbolicLink(), fs.lstatSync(p.at('link')).isSymbolicLink(), fs.lstatSync(p.at('fifo')).isFIFO()], [true, true, true]);
+  for (const [name, state] of Object.entries(before)) assert.equal(tree(p.root, (r) => r === 'fifo')[name], state, name);
+  for (let i = 0; i < 2; i++) assert.equal((await p.run('check', '--prometheus', 'm.prom')).status, 0);
+});

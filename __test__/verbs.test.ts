@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, cleanEnv, codeOf, craftSet, daysAgo, editMetadata, exec, hasTool, makeDatabase, metadataPath, project, sets, stamp, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, cleanEnv, codeOf, copyOf, craftSet, daysAgo, editMetadata, exec, flip, hasTool, makeDatabase, metadataPath, project, sets, stamp, withDatabase, type Context, type Project } from './helpers/project';
 
 interface Decision {
   timestamp: string;
@@ -181,6 +181,37 @@ test('clean --dry-run needs no right to write', async (t) => {
 test('clean of a project without backups removes none and makes no folder', async (t) => {
   const p = withData(t);
   assert.deepEqual([(await clean(p)).removed, fs.existsSync(p.backups)], [0, false]);
+});
+
+test('a set that says it is verified and has rotted since shields no other: the last sound one stays', async (t) => {
+  const p = withData(t);
+  const sound = await craftSet(p, daysAgo(60));
+  const rotten = [await craftSet(p, daysAgo(40)), await craftSet(p, daysAgo(2))];
+  for (const ts of rotten) flip(copyOf(p.backups, ts, 'agentdb.db'), 5000);
+  for (const args of [['1'], ['--policy']]) {
+    const { decisions } = await clean(p, ...args);
+    assert.equal(decisions.find((d) => d.timestamp === sound)?.decision, 'keep', JSON.stringify(decisions));
+  }
+  assert.equal(await backup.verifyBackup(sound, { root: p.root }), true);
+});
+
+test('a set of a newer format, which this version can’t restore, shields no other', async (t) => {
+  const p = withData(t);
+  const sound = await craftSet(p, daysAgo(60));
+  const newer = await craftSet(p, daysAgo(2));
+  editMetadata(p.backups, newer, (m) => void (m.format = 2));
+  for (const args of [['1'], ['--policy']]) await clean(p, ...args);
+  assert.ok((await left(p)).includes(sound));
+  assert.equal((await backup.restoreBackup(sound, { root: p.root })).success, true);
+});
+
+test('a manual set whose record is lost, but for the one in its archive, stays', async (t) => {
+  const p = withData(t);
+  await craftSet(p, daysAgo(1));
+  const manual = await craftSet(p, daysAgo(200), { kind: 'manual', archive: true });
+  fs.rmSync(metadataPath(p.backups, manual));
+  for (const args of [['1'], ['--policy']]) assert.equal((await clean(p, ...args)).decisions.find((d) => d.timestamp === manual)?.decision, 'keep');
+  assert.ok((await left(p)).includes(manual));
 });
 
 // --- delete ---------------------------------------------------------------------------------------------------------

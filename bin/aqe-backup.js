@@ -18,7 +18,7 @@ function addon() {
 }
 
 const controller = new AbortController()
-for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
+for (const [name, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGQUIT', 3], ['SIGTERM', 15]]) {
   process.on(name, () => {
     // Somebody is at a question, or can't wait; what is left behind then is swept by the next run.
     if (!noteSignal(number)) {

@@ -13,7 +13,7 @@ use super::text::plain;
 use super::{Answer, complain, exit_code, json, progress, restore, style};
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::operations::{self, Context, CreateOptions, RestoreOptions, RestoreOutcome};
 use crate::progress::Monitor;
 
@@ -24,7 +24,8 @@ pub(super) const EXAMPLES: &str = "Examples:
 The exit code is the command's own: 128 and the signal's number if a signal
 ended it, 127 or 126 if it can't be started. If putting the backup back fails as
 well, it is that failure's. The command finds the backup's timestamp in
-BACKUP_TIMESTAMP. Databases that did not exist before are left as they are.";
+BACKUP_TIMESTAMP. Databases that did not exist before are left as they are, and
+so is the journal mode. Don't run two at once: each puts back what it found.";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -68,10 +69,10 @@ pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
     match &restored {
         Ok(outcome) => {
             outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));
-            say(&format!("{} the databases are as they were before", style::good("Restored:").for_stderr()));
+            say(&format!("{} the databases hold what they held at the safety backup", style::good("Restored:").for_stderr()));
         }
-        Err(e) if e.code == Code::BackupNotFound => {
-            say(&format!("{} {} ({})", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code));
+        Err(e) if operations::info(ctx, &safety.to_string()).is_err() => {
+            say(&format!("{} {} ({}); backup {safety} is gone", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code));
         }
         Err(e) => say(&format!("{} {} ({}); backup {safety} is kept", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code)),
     }
@@ -143,7 +144,7 @@ fn wait(mut child: Child) -> io::Result<ExitStatus> {
 #[cfg(unix)]
 fn forward(child: &Child, signal: i32) {
     use rustix::process::{Pid, Signal, kill_process};
-    let typed = signal == Signal::INT.as_raw() && io::stdin().is_terminal();
+    let typed = [Signal::INT, Signal::QUIT].iter().any(|s| s.as_raw() == signal) && io::stdin().is_terminal();
     if let (false, Some(signal)) = (typed, Signal::from_named_raw(signal)) {
         // A child that has just ended needs no signal.
         let _ = kill_process(Pid::from_child(child), signal);

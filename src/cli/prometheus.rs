@@ -1,13 +1,13 @@
 //! Health as metrics: the text format of Prometheus, in a file for the textfile collector of its node_exporter.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use super::units::now;
 use crate::durable;
-use crate::error::{IoContext, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::operations::{Context, FindingCode, Health};
 use crate::project::Project;
 
@@ -119,9 +119,28 @@ pub(super) fn failure(ctx: &Context) -> String {
     m.text
 }
 
+/// What every file of ours begins with.
+const BEGINNING: &[u8] = b"# HELP aqe_backup_";
+
+/// A path that was mistyped must not cost a database, a backup or a device: only what is ours is replaced.
+fn require_own(path: &Path) -> Result<()> {
+    let meta = match path.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.context("look at", path)?,
+    };
+    let mut start = vec![0; BEGINNING.len()];
+    let mut is_ours = || std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok_and(|()| start == BEGINNING);
+    if meta.is_file() && is_ours() {
+        return Ok(());
+    }
+    let message = format!("{} is there and was not written by check; name another file, or remove it", path.display());
+    Err(Error::new(Code::InvalidArgValue, message))
+}
+
 /// Puts `text` at `path` at once: the collector sees the old file or the new one. Its name until then does not end in
 /// `.prom`, so the collector leaves it alone.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    require_own(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut staged =
         tempfile::Builder::new().prefix(".aqe-backup-").suffix(".tmp").tempfile_in(folder).context("create a file in", folder)?;

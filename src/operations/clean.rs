@@ -1,5 +1,6 @@
 //! clean and delete: remove old sets by the plan of `store::retention`, or one set by name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::inspect;
@@ -21,18 +22,18 @@ use crate::store::staging;
 pub fn clean(ctx: &Context, options: &CleanOptions) -> Result<CleanOutcome> {
     let project = ctx.project()?;
     let outcome = if options.dry_run || !project.backup_dir.exists() {
-        outcome(plan(&project.backup_dir, options.rule, &ctx.monitor)?, options.dry_run)
+        outcome(plan(&project.backup_dir, options.rule, None, &ctx.monitor)?, options.dry_run)
     } else {
         let (lock, recovery) = session::enter(ctx, &project)?;
-        CleanOutcome { warnings: recovery.warnings, ..clean_locked(&lock, options.rule, &ctx.monitor)? }
+        CleanOutcome { warnings: recovery.warnings, ..clean_locked(&lock, options.rule, None, &ctx.monitor)? }
     };
     ctx.monitor.finish();
     Ok(outcome)
 }
 
-/// The same, under a lock that is held already.
-pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, monitor: &Monitor) -> Result<CleanOutcome> {
-    let planned = plan(&lock.dir, rule, monitor)?;
+/// The same, under a lock that is held already. `trusted`: a set that has just been read back.
+pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<CleanOutcome> {
+    let planned = plan(&lock.dir, rule, trusted, monitor)?;
     for (_, decision) in &planned {
         monitor.check()?;
         if decision.fate != Fate::Keep {
@@ -46,21 +47,60 @@ fn now() -> Timestamp {
     Timestamp::from_instant(jiff::Timestamp::now())
 }
 
-/// What happens to each set, newest first. Whether it is more than an archive goes with it.
-fn plan(dir: &Path, rule: Rule, monitor: &Monitor) -> Result<Vec<(bool, CleanDecision)>> {
+/// What happens to each set, newest first. Whether it is more than an archive goes with it. `trusted`: a set that has
+/// just been read back.
+fn plan(dir: &Path, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Vec<(bool, CleanDecision)>> {
     let sets = catalog::scan(dir)?;
     let mut facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
-    let now = now();
-    for f in facts.iter_mut().filter(|f| f.archive_only && f.timestamp.seconds_until(now) > retention::ARCHIVE_DAYS * 86_400) {
-        f.kind = kind_of_archive(&dir.join(names::archive(f.timestamp)), monitor)?;
+    let mut known: BTreeSet<Timestamp> = trusted.into_iter().collect();
+    loop {
+        let decisions = retention::plan(&facts, rule, now());
+        // What a set says of itself is enough to keep it, and not enough to remove another for its sake.
+        let unsure = unsure(&sets, &facts, &decisions, &known);
+        if unsure.is_empty() {
+            return Ok(decisions.into_iter().filter_map(|d| describe(&sets, &facts, d)).collect());
+        }
+        for t in unsure {
+            known.insert(t);
+            let (set, fact) = (sets.iter().find(|s| s.timestamp == t), facts.iter_mut().find(|f| f.timestamp == t));
+            if let (Some(set), Some(fact)) = (set, fact) {
+                make_sure(dir, set, fact, monitor)?;
+            }
+        }
     }
-    let decide = |d: retention::Decision| {
-        let set = sets.iter().find(|s| s.timestamp == d.timestamp)?;
-        let kind = facts.iter().find(|f| f.timestamp == d.timestamp)?.kind;
-        let decision = CleanDecision { timestamp: d.timestamp, kind, fate: d.fate, frees: frees(set, d.fate), reason: d.reason };
-        Some((!set.archive_only(), decision))
-    };
-    Ok(retention::plan(&facts, rule, now).into_iter().filter_map(decide).collect())
+}
+
+fn describe(sets: &[SetEntry], facts: &[SetFacts], d: retention::Decision) -> Option<(bool, CleanDecision)> {
+    let set = sets.iter().find(|s| s.timestamp == d.timestamp)?;
+    let kind = facts.iter().find(|f| f.timestamp == d.timestamp)?.kind;
+    let decision = CleanDecision { timestamp: d.timestamp, kind, fate: d.fate, frees: frees(set, d.fate), reason: d.reason };
+    Some((!set.archive_only(), decision))
+}
+
+/// Sets of which more must be known before anything is removed: the newest verified ones, whose bytes may have rotted
+/// since, and those that are to go and say what they are only inside their archive.
+fn unsure(sets: &[SetEntry], facts: &[SetFacts], decisions: &[retention::Decision], known: &BTreeSet<Timestamp>) -> Vec<Timestamp> {
+    let goes = |t: &Timestamp| decisions.iter().any(|d| d.timestamp == *t && d.fate != Fate::Keep);
+    if decisions.iter().all(|d| d.fate == Fate::Keep) {
+        return Vec::new();
+    }
+    let silent = sets.iter().filter(|s| s.metadata.is_none() && s.archive.is_some()).map(|s| s.timestamp).filter(goes);
+    let shields = retention::newest_verified(facts, now());
+    silent.chain(shields).filter(|t| !known.contains(t)).collect()
+}
+
+fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor) -> Result<()> {
+    if set.metadata.is_none() {
+        fact.kind = kind_of_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
+        return Ok(());
+    }
+    for copy in inspect::copies(dir, set) {
+        if !inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.ok {
+            fact.verified = false;
+            fact.damaged = true;
+        }
+    }
+    Ok(())
 }
 
 /// The kind in the record inside an archive that is about to be removed: a manual set stays, whatever is left of it.

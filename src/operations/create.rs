@@ -102,7 +102,7 @@ pub(super) fn space_needed(databases: &[Database], compress: bool) -> Result<u64
 fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warnings: &mut Vec<String>) -> u32 {
     let Some(keep) = options.keep_last.filter(|_| options.verify && captured.damages.is_empty()) else { return 0 };
     // Not to be cancelled any more: the backup is made.
-    match clean::clean_locked(lock, Rule::Newest(keep), &Monitor::default()) {
+    match clean::clean_locked(lock, Rule::Newest(keep), Some(captured.timestamp), &Monitor::default()) {
         Ok(outcome) => outcome.removed,
         Err(e) => {
             // The backup itself is safe; a failed clean-up must not turn it into a failure.

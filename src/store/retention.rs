@@ -83,7 +83,8 @@ impl From<&SetEntry> for SetFacts {
             archive: set.archive.is_some(),
             archive_only: set.archive_only(),
             sources: set.sources(),
-            verified: !damaged && metadata.and_then(|m| m.verified).unwrap_or(false),
+            // One that this version can't restore protects nothing.
+            verified: !damaged && metadata.is_some_and(|m| m.verified == Some(true) && m.require_known_format().is_ok()),
             damaged,
             shrunk_since: metadata.and_then(|m| m.shrunk_since.as_deref()).and_then(|t| t.parse().ok()),
         }
