@@ -94,8 +94,16 @@ const sections: Record<string, Setup> = {
     corrupt(p);
     return { after: () => undefined };
   },
-  'A database is damaged': async (_t, { p }) => corrupt(p),
-  "A database can't be read at all": async (_t, { p }) => overwrite(p.at(memory), 0, 4096),
+  'A database is damaged': async (_t, { p, then }) => {
+    const newer = contents(p.at(agentdb));
+    corrupt(p);
+    return { after: () => assert.deepEqual(state(p), [newer, then[last]![1]]) };
+  },
+  "A database can't be read at all": async (_t, { p, then }) => {
+    const newer = contents(p.at(agentdb));
+    overwrite(p.at(memory), 0, 4096);
+    return { after: () => assert.deepEqual(state(p), [newer, then[last]![1]]) };
+  },
   'Rows or tables are gone': async (_t, { p, then }) => {
     for (const source of sources) withDatabase(p.at(source), (db) => db.exec('DELETE FROM episodes WHERE id <= 500 OR id BETWEEN 1000000 AND 1000019; UPDATE patterns SET content = 1'));
     return {
