@@ -990,7 +990,7 @@ test('metrics: well-formed, complete, whatever the names are, readable for all, 
   const made = await backup.createBackup({ root: p.root, databases: ['agentdb.db'] });
   const folder = tempFolder(t);
   const file = path.join(folder, 'aqe-backup.prom');
-  fs.writeFileSync(file, 'old', { mode: 0o600 });
+  fs.writeFileSync(file, '# HELP aqe_backup_old old\n', { mode: 0o600 });
   const { status, document } = await p.json('check', '--max-size', '5GB', '--prometheus', file);
   assert.equal(status, 1);
   assert.deepEqual(fs.readdirSync(folder), ['aqe-backup.prom']);
@@ -1026,7 +1026,7 @@ test('a check that cannot be made says so in the metrics, and replaces the old o
   const p = project(t);
   const file = p.at('m.prom');
   for (const args of [[], ['--root', p.at('missing')]]) {
-    fs.writeFileSync(file, 'aqe_backup_healthy 1\n');
+    fs.writeFileSync(file, '# HELP aqe_backup_healthy old\naqe_backup_healthy 1\n');
     assert.notEqual((await p.run('check', ...args, '--prometheus', file)).status, 0);
     const samples = parseMetrics(fs.readFileSync(file, 'utf8'));
     assert.deepEqual(samples.map((s) => [s.name, s.labels.root]), [['aqe_backup_check_success', args[1] ?? p.root], ['aqe_backup_check_timestamp_seconds', args[1] ?? p.root]]);
