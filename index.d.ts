@@ -40,9 +40,15 @@ export type BackupKind = 'automated' | 'manual' | 'safety'
 export interface ProjectOptions {
   /** The project's folder. Default: the environment variable `AQE_PROJECT_ROOT`, else the current folder. */
   root?: string
-  /** The backups folder, absolute or relative to the root; created when needed. Default: `.agentic-qe/backups`. */
+  /**
+   * The backups folder, absolute or relative to the root; created when needed. A folder of its own: not the root, nor one in which the
+   * databases are by default. Default: `.agentic-qe/backups`.
+   */
   backupDir?: string
-  /** The databases: paths or globs relative to the root. Default: `*.db` and `.agentic-qe/*.db`. */
+  /**
+   * The databases: paths or globs relative to the root. Default: `*.db` and `.agentic-qe/*.db`. For `restoreBackup` and `compareBackup`:
+   * those of the set; the others are left alone. Default there: all of the set.
+   */
   databases?: readonly string[]
   /** Milliseconds to wait for a database that another connection holds: whole, 0 to 2147483647. Default: 5000. */
   busyTimeoutMs?: number
