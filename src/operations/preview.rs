@@ -98,6 +98,8 @@ fn compare(ctx: &Context, project: &Project, held: Held) -> Result<PreviewedData
     let path = project.locate(&held.source)?;
     let live_size = path.metadata().ok().map(|m| m.len());
     let live = if live_size.is_none() { LiveState::Missing } else { live_state(ctx, &path, held.file.as_deref()) };
+    // Being called off is no fault of the database's.
+    ctx.monitor.check()?;
     Ok(PreviewedDatabase { source: held.source, backup_size: held.size, backup_rows: held.rows, live_size, live })
 }
 
