@@ -107,6 +107,18 @@ test('create warns of a database that the backup before had and that is gone, an
   assert.deepEqual(some.warnings.filter((w) => w.includes('gone')), [], 'a database that was not asked for is not gone');
 });
 
+test('the side file of a damaged database, saved once, is no database that could be gone', async (t) => {
+  const p = withTwo(t);
+  await backup.createBackup({ root: p.root });
+  fs.writeFileSync(p.at('agentdb.db'), Buffer.alloc(8192, 1));
+  fs.writeFileSync(p.at('agentdb.db-wal'), Buffer.alloc(4096, 2));
+  const damaged = await backup.createBackup({ root: p.root });
+  assert.ok(readMetadata(p.backups, damaged.timestamp).databases.some((d) => 'side_file_of' in d), 'the -wal is in the set');
+  fs.rmSync(p.at('agentdb.db-wal'));
+  const next = await backup.createBackup({ root: p.root });
+  assert.deepEqual(next.warnings.filter((w) => w.includes('is gone')), []);
+});
+
 test('where all databases are gone, the error says which backup has them', async (t) => {
   const p = withTwo(t);
   const made = await backup.createBackup({ root: p.root });

@@ -1,11 +1,12 @@
 //! The map of the crate. Two faces stand on `operations` and know nothing of each other; every floor uses only the
-//! floors below it: `operations` → `host`, `store` → `sqlite`, `project` → `backup_set`, `durable` → `progress`, `error`.
+//! floors below it: `operations` → `host`, `store` → `sqlite`, `project` → `backup_set`, `durable` → `progress`, `human`, `error`.
 
 pub mod backup_set;
 pub mod cli;
 pub mod durable;
 pub mod error;
 pub mod host;
+pub mod human;
 #[cfg(feature = "node")]
 mod napi;
 pub mod operations;

@@ -105,10 +105,11 @@ fn put_back(ctx: &Context, safety: Timestamp) -> Result<RestoreOutcome> {
 fn execute(command: &[String], safety: Timestamp, json: bool) -> Ended {
     let (program, arguments) = command.split_first().map_or(("", command), |(p, a)| (p.as_str(), a));
     let spawned = inherited(&mut Command::new(program), json)
-        .and_then(|child| child.args(arguments).env("BACKUP_TIMESTAMP", safety.to_string()).spawn())
-        .and_then(wait);
-    match spawned {
-        Ok(status) => ended(program, status),
+        .and_then(|child| child.args(arguments).env("BACKUP_TIMESTAMP", safety.to_string()).spawn());
+    match spawned.map(wait) {
+        Ok(Ok(status)) => ended(program, status),
+        // Nobody knows how it ended, and it may have changed anything.
+        Ok(Err(e)) => Ended { exit: 1, failure: Some(format!("{program} can't be waited for: {e}")), ran: true },
         Err(e) => {
             let exit = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
             Ended { exit, failure: Some(format!("{program} can't be started: {e}")), ran: false }

@@ -122,7 +122,9 @@ pub(super) fn failure(ctx: &Context) -> String {
 /// What every file of ours begins with.
 const BEGINNING: &[u8] = b"# HELP aqe_backup_";
 
-/// A path that was mistyped must not cost a database, a backup or a device: only what is ours is replaced.
+/// A path that was mistyped must not cost a database, a backup or a device: only what is ours is replaced. Opening a
+/// database that was named by mistake costs nobody a lock: the command is a process of its own, and its connections are
+/// closed by now.
 fn require_own(path: &Path) -> Result<()> {
     let meta = match path.symlink_metadata() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -4,19 +4,7 @@ use std::time::Duration;
 
 use crate::backup_set::timestamp::Timestamp;
 
-const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
-
-/// `n` bytes, in powers of 1000 as file managers and disks count.
-pub(super) fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    let mut unit = 0;
-    // 999.95 would be shown as 1000.0.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
+pub(super) use crate::human::bytes;
 
 /// A whole number with its thousands apart: `12,345`.
 pub(super) fn count(n: u64) -> String {
@@ -123,14 +111,6 @@ mod tests {
         for text in ["", "26", "h", "0h", "-1h", "1.5h", "1 h", "1w", "99999999999999999999d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_size_never_shows_a_thousand_of_its_unit() {
-        assert_eq!(
-            (bytes(999), bytes(1000), bytes(999_949), bytes(999_950), bytes(u64::MAX)),
-            ("999 B".into(), "1.0 KB".into(), "999.9 KB".into(), "1.0 MB".into(), "18446744.1 TB".into())
-        );
     }
 
     proptest! {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup_set::metadata::{Integrity, Metadata};
+use super::sources::SIDE_FILE_OF;
+use crate::backup_set::metadata::{DatabaseRecord, Integrity, Metadata};
 use crate::project::Selection;
 use crate::store::catalog::SetEntry;
 
@@ -41,7 +42,8 @@ pub(super) fn find(metadata: &Metadata, earlier: &[SetEntry], warnings: &mut Vec
 pub(super) fn find_missing(metadata: &Metadata, earlier: &[SetEntry], asked: &Selection, warnings: &mut Vec<String>) {
     let Some(last) = earlier.iter().rev().filter_map(SetEntry::metadata).find(|m| m.kind() == metadata.kind()) else { return };
     let here = |source: &str| metadata.databases().iter().any(|d| d.source == source);
-    let gone = last.databases().iter().filter(|d| asked.has(&d.source) && !here(&d.source));
+    let is_database = |d: &&DatabaseRecord| !d.extra.contains_key(SIDE_FILE_OF);
+    let gone = last.databases().iter().filter(is_database).filter(|d| asked.has(&d.source) && !here(&d.source));
     warnings.extend(gone.map(|d| {
         let (source, then) = (&d.source, &last.timestamp);
         format!(

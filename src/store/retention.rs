@@ -257,12 +257,10 @@ pub fn shields(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> {
     newest_of_each_database(&newest_first)
 }
 
-/// The sets that no clean-up removes because they are the newest verified ones of a database.
+/// Those of them that say they are verified.
 pub fn newest_verified(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> {
-    let mut newest_first: Vec<&SetFacts> = sets.iter().filter(|s| !is_future(s.timestamp, now)).collect();
-    newest_first.sort_by_key(|s| std::cmp::Reverse(s.timestamp));
-    let precious = newest_of_each_database(&newest_first);
-    newest_first.iter().filter(|s| s.verified && precious.contains(&s.timestamp)).map(|s| s.timestamp).collect()
+    let shields = shields(sets, now);
+    sets.iter().filter(|s| s.verified && shields.contains(&s.timestamp)).map(|s| s.timestamp).collect()
 }
 
 /// For each database the newest verified set that has it; where none is verified, the newest that is not damaged; else

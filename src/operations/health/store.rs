@@ -6,6 +6,7 @@ use super::types::{Finding, FindingCode};
 use super::{Findings, Hints};
 use crate::backup_set::names;
 use crate::error::Result;
+use crate::human::bytes;
 use crate::operations::types::Usage;
 use crate::project::Project;
 use crate::store::{catalog, lock};
@@ -52,24 +53,12 @@ fn storage(total: u64, max: u64, dir: &str, hints: &Hints) -> Option<Finding> {
     let remedy = || format!("remove old backups with {}, or allow more", hints.command("clean 5"));
     let percent = total as f64 * 100.0 / max as f64;
     // Several times the limit reads better as two sizes.
-    let relation = if percent <= 200.0 { format!("{percent:.0} % of the {} that", size(max)) } else { format!("and {}", size(max)) };
-    let message = format!("the backups take {}, {relation} are allowed in {dir}", size(total));
+    let relation = if percent <= 200.0 { format!("{percent:.0} % of the {} that", bytes(max)) } else { format!("and {}", bytes(max)) };
+    let message = format!("the backups take {}, {relation} are allowed in {dir}", bytes(total));
     if total > max {
         return Some(Finding::new(FindingCode::StorageFull, dir, message, remedy()));
     }
     (percent >= 80.0).then(|| Finding::new(FindingCode::StorageNearlyFull, dir, message, remedy()))
-}
-
-/// `n` bytes in powers of 1000, as the command shows them.
-fn size(n: u64) -> String {
-    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
-    let mut value = n as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if n < 1000 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 struct Remains {
