@@ -1,10 +1,11 @@
 // `npm run fuzz`: looks for bytes that break a property of fuzz/properties.rs, each target for some time. What it finds is
 // put into fuzz/corpus, to be tried again by `cargo test`; what only widens coverage stays in target/fuzz.
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { note } from './results.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const all = readdirSync(join(root, 'fuzz', 'targets')).map((name) => name.replace('.rs', ''))
@@ -42,8 +43,6 @@ if (spawnSync('cargo', ['fuzz', '--version'], { stdio: 'ignore' }).status !== 0)
 
 // The sanitizer is a nightly flag; the stable compiler takes it when told to.
 const env = { ...process.env, RUSTC_BOOTSTRAP: '1' }
-const results = join(root, 'target', 'faults')
-mkdirSync(results, { recursive: true })
 let failed = 0
 for (const name of positionals.length > 0 ? positionals : all) {
   const found = join(root, 'target', 'fuzz', name)
@@ -60,6 +59,6 @@ for (const name of positionals.length > 0 ? positionals : all) {
     continue
   }
   process.stdout.write(`${name}: ${inputs} inputs in ${values.seconds} s, none breaks it\n`)
-  appendFileSync(join(results, 'fuzz.jsonl'), `${JSON.stringify({ name: `fuzz ${name}`, shard: '1/1', seed: Number(values.seed), inputs, seconds: Number(values.seconds) })}\n`)
+  note(`fuzz-${name}`, Number(values.seed), { inputs, seconds: Number(values.seconds) })
 }
 process.exit(failed === 0 ? 0 : 1)
