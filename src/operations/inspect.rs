@@ -270,6 +270,9 @@ fn check_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, 
     if contents.timestamp != set.timestamp {
         return Err(wrong(Code::ChecksumMismatch, &format!("holds backup {} instead", contents.timestamp)));
     }
+    if contents.is_sealed() && read_sidecar(path, true)?.is_none_or(|hash| hash.is_none()) {
+        return Err(wrong(Code::ChecksumMismatch, "its .sha256 file is not a checksum of it"));
+    }
     let mut problems = contents.problems(path, project);
     problems.extend(contents.unproven(path));
     problems.extend(compare_records(path, set, &contents));

@@ -13,6 +13,7 @@ mod create;
 mod health;
 mod inspect;
 mod intent;
+mod intent_trust;
 mod list;
 mod meter;
 mod pending_restore;

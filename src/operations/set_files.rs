@@ -26,7 +26,8 @@ use crate::store::catalog::SetEntry;
 pub(super) struct Job {
     /// Relative to the root.
     pub source: String,
-    /// The live file; may be missing.
+    /// The live file; may be missing. Never believed of a file: worked out from the source.
+    #[serde(skip)]
     pub target: PathBuf,
     /// The copy.
     pub file: PathBuf,
@@ -304,11 +305,17 @@ fn suspicious_link(project: &Project, copy: &Copy, job: &Job) -> Option<String> 
     Some(format!("{} is reached through a symbolic link, which leads to {now:?} and {then}", job.source))
 }
 
+/// Whether a job puts what is no database into a hidden place where none would be looked for.
+pub(super) fn is_surprising(project: &Project, job: &Job) -> bool {
+    let is_hidden = job.source.split('/').any(|part| part.starts_with('.'));
+    // What the record says of the copy is not enough here; one that can't be read now is looked at again before it is put back.
+    let is_database = || job.sqlite && inspect::begins_like_sqlite(&job.file).unwrap_or(false);
+    is_hidden && !project.is_found_by_itself(&job.source) && !is_database()
+}
+
 /// A file that is no database, on its way to where programs look for what to do: `.git/hooks`, `.envrc`.
 fn suspicious_place(place: &Place<'_>, job: &Job) -> Option<String> {
-    let is_hidden = job.source.split('/').any(|part| part.starts_with('.'));
-    let is_expected = !is_hidden || job.sqlite || place.project.is_found_by_itself(&job.source) || place.wanted.names(&job.source);
-    (!is_expected).then(|| {
+    (is_surprising(place.project, job) && !place.wanted.names(&job.source)).then(|| {
         format!(
             "{:?} is a hidden place, and what goes there is no database; name it with databases (--database) if it is meant",
             job.source
