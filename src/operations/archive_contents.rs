@@ -8,7 +8,7 @@ use super::inspect;
 use super::record_check;
 use crate::backup_set::archive;
 use crate::backup_set::checksum;
-use crate::backup_set::metadata::Metadata;
+use crate::backup_set::metadata::{DatabaseRecord, Metadata};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
@@ -147,8 +147,15 @@ impl Contents {
         self.metadata.as_ref().is_some_and(Metadata::is_sealed)
     }
 
-    /// Writes copies and their checksum files into the new folder `dir`, no more than was read before.
+    /// Writes copies and their checksum files into the new folder `dir`: no more than was read before, nor than the record
+    /// says that there is, whether or not anything is verified.
     pub fn unpack(&self, path: &Path, dir: &Path, monitor: &Monitor) -> Result<()> {
+        let is_longer = |d: &&DatabaseRecord| self.copies.get(&d.file).is_some_and(|c| c.0 > d.size);
+        if let Some(d) = self.metadata.iter().flat_map(Metadata::databases).find(is_longer) {
+            let message =
+                format!("archive {} is damaged: {} in it is longer than its record says; use another backup", path.display(), d.file);
+            return Err(Error::new(Code::BackupDamaged, message));
+        }
         durable::remove_dir_all(dir)?;
         durable::create_private_dir(dir)?;
         self.require_space(path, dir)?;

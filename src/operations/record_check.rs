@@ -57,7 +57,8 @@ fn contradiction<'a>(
 
 /// Whether a copy of the set can be called so: the flat name of a copy of that set, and not a path to somewhere else.
 pub(super) fn is_plausible(file: &str, timestamp: Timestamp) -> bool {
-    matches!(names::parse(file), Some((t, Artefact::Database(_))) if t == timestamp) && !file.contains(std::path::is_separator)
+    matches!(names::parse(file), Some((t, Artefact::Database(_))) if t == timestamp)
+        && !file.contains(|c| c == '\0' || std::path::is_separator(c))
 }
 
 /// What a record says of a database that its copy, of `size` bytes, denies: it may have been changed and given a new checksum.
