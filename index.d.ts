@@ -243,6 +243,8 @@ export interface BackupMetadata {
   verified?: boolean
   /** The earlier set against which a table lost most of its rows. */
   shrunk_since?: string
+  /** Whether the record has a checksum file of its own, `backup-metadata.TIMESTAMP.json.sha256`. */
+  sealed?: boolean
   /** One entry per database. */
   databases?: DatabaseRecord[]
   /** Keys of a later version. */

@@ -32,6 +32,7 @@ test('a set is laid down as promised: copies, sidecars, metadata, archive, in a 
       `agentdb.db.backup.${ts}`,
       `agentdb.db.backup.${ts}.sha256`,
       `backup-metadata.${ts}.json`,
+      `backup-metadata.${ts}.json.sha256`,
       `databases-backup-${ts}.tar.gz`,
       `databases-backup-${ts}.tar.gz.sha256`,
       `qe-learning.db.backup.${ts}`,

@@ -78,14 +78,14 @@ test('sha256sum -c *.sha256 passes in the backups folder, and fails when a byte 
   const check = () => exec('sh', ['-c', 'sha256sum -c *.sha256'], { cwd: p.backups });
   const sound = await check();
   assert.equal(sound.status, 0, sound.stderr);
-  assert.deepEqual(sound.stdout.trim().split('\n').sort(), [`agentdb.db.backup.${timestamp}: OK`, `databases-backup-${timestamp}.tar.gz: OK`, `qe-learning.db.backup.${timestamp}: OK`]);
+  assert.deepEqual(sound.stdout.trim().split('\n').sort(), [`agentdb.db.backup.${timestamp}: OK`, `backup-metadata.${timestamp}.json: OK`, `databases-backup-${timestamp}.tar.gz: OK`, `qe-learning.db.backup.${timestamp}: OK`]);
   fs.appendFileSync(path.join(p.backups, `agentdb.db.backup.${timestamp}`), 'x');
   assert.notEqual((await check()).status, 0);
 });
 
 test('tar -tzf lists the set, flat; tar -xzf gives it back byte for byte, and it opens with any SQLite', async (t) => {
   const { p, timestamp, archive, then } = await withArchive(t);
-  const members = ['agentdb.db', 'qe-learning.db'].flatMap((n) => [`${n}.backup.${timestamp}`, `${n}.backup.${timestamp}.sha256`]).concat(`backup-metadata.${timestamp}.json`);
+  const members = ['agentdb.db', 'qe-learning.db'].flatMap((n) => [`${n}.backup.${timestamp}`, `${n}.backup.${timestamp}.sha256`]).concat(`backup-metadata.${timestamp}.json`, `backup-metadata.${timestamp}.json.sha256`);
   const listed = await exec('tar', ['-tzf', archive]);
   assert.equal(listed.status, 0, listed.stderr);
   assert.deepEqual(listed.stdout.trim().split('\n').sort(), [...members].sort());

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
-import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
+import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sealPath, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
 
 async function twoInRoot(t: Context, options: backup.CreateBackupOptions = {}): Promise<{ p: Project; ts: string }> {
   const p = project(t);
@@ -134,7 +134,7 @@ test('a set that lost its metadata file does not verify while its archive still 
 
 test('a set without metadata makes no second database beside the one that is meant, unless forced', async (t) => {
   const { p, ts } = await twoInRoot(t, { compress: false });
-  fs.rmSync(metadataPath(p.backups, ts));
+  for (const file of [metadataPath(p.backups, ts), sealPath(p.backups, ts)]) fs.rmSync(file);
   const r = await backup.restoreBackup(ts, { root: p.root });
   assert.deepEqual([r.success, r.code], [false, 'NEEDS_FORCE'], r.error);
   assert.equal(fs.existsSync(p.at('.agentic-qe/a.db')), false);

@@ -171,7 +171,7 @@ test('`sha256sum -c *.sha256` passes in the backups folder', async (t) => {
   await backup.createBackup({ root: p.root });
   const run = await exec('sh', ['-c', 'sha256sum --strict -c *.sha256'], { cwd: p.backups });
   assert.equal(run.status, 0, run.stdout + run.stderr);
-  assert.equal(run.stdout.trim().split('\n').length, 6);
+  assert.equal(run.stdout.trim().split('\n').length, 8);
 });
 
 test('`tar -xzf … -C .agentic-qe/backups` gives a set back that was deleted', async (t) => {

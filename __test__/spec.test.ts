@@ -52,7 +52,7 @@ async function confirmed(t: Context & { skip(why: string): void }, p: Project, c
 test('backup-databases.sh [--compress] [--verify] makes the files that are shown, and the archive only with --compress', async (t) => {
   const p = sample(t);
   const plain = timestampIn(await good(p, './scripts/backup-databases.sh'));
-  const files = (ts: string) => ['agentdb.db', 'memory.db', 'qe-learning.db'].flatMap((n) => [`${n}.backup.${ts}`, `${n}.backup.${ts}.sha256`]).concat(`backup-metadata.${ts}.json`);
+  const files = (ts: string) => ['agentdb.db', 'memory.db', 'qe-learning.db'].flatMap((n) => [`${n}.backup.${ts}`, `${n}.backup.${ts}.sha256`]).concat(`backup-metadata.${ts}.json`, `backup-metadata.${ts}.json.sha256`);
   assert.deepEqual(present(p).sort(), files(plain).sort());
   const packed = timestampIn(await good(p, './scripts/backup-databases.sh --compress --verify'));
   assert.deepEqual(present(p).filter((n) => n.includes(packed) && !n.startsWith('databases-backup')).sort(), files(packed).sort());

@@ -60,7 +60,11 @@ impl Project {
                 format!("the project root {} is not a folder; pass the folder that holds the databases as root", root.display()),
             ));
         }
+        let is_named = backup_dir.is_some();
         let backup_dir = found.join(backup_dir.unwrap_or(Path::new(BACKUPS)));
+        if !is_named {
+            require_inside(&found, &backup_dir)?;
+        }
         let (given, home) = (backup_dir.canonicalize().unwrap_or_else(|_| backup_dir.clone()), found.join(HOME));
         if found.starts_with(&given) || home == given {
             let message = format!(
@@ -189,32 +193,75 @@ impl Project {
         Ok(())
     }
 
-    /// Where a set's `source` lies: below the root, whatever it says. The file may be missing; a symlink is followed to
-    /// the regular file it names.
-    pub fn locate(&self, source: &str) -> Result<PathBuf> {
-        let outside = || {
-            Error::new(
-                Code::BackupDamaged,
-                format!(
-                    "the backup says that a database belongs at {source:?}, which is not below the project root; its metadata is not to be trusted"
-                ),
-            )
+    /// The path that a set's `source` names, nothing followed; `BACKUP_DAMAGED` where no database can be.
+    pub fn place(&self, source: &str) -> Result<PathBuf> {
+        let refused = |why: &str| {
+            let message = format!("the backup says that a database belongs at {source:?}, {why}; its metadata is not to be trusted");
+            Error::new(Code::BackupDamaged, message)
         };
-        let clean = relative_source(Path::new(source)).filter(|s| s == source).ok_or_else(outside)?;
-        let path = self.root.join(&clean);
-        let never = ["-wal", "-shm", "-journal"].iter().any(|s| clean.ends_with(s));
-        if never || path.starts_with(&self.backup_dir) {
-            return Err(Error::new(
-                Code::BackupDamaged,
-                format!("the backup says that a database belongs at {source:?}, where none can be; its metadata is not to be trusted"),
-            ));
-        }
-        match path.symlink_metadata() {
-            Ok(_) => regular_file(&path),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(path),
-            Err(e) => Err(Error::io(e, "look at", &path)),
-        }
+        let clean = relative_source(Path::new(source)).filter(|s| s == source && !s.contains('\0'));
+        let path = self.root.join(clean.ok_or_else(|| refused("which is not below the project root"))?);
+        let lower = source.to_lowercase();
+        let never = ["-wal", "-shm", "-journal"].iter().any(|s| lower.ends_with(s));
+        if never || path.starts_with(&self.backup_dir) { Err(refused("where none can be")) } else { Ok(path) }
     }
+
+    /// Where a set's `source` lies: below the root, whatever it says, unless a symlink that is there leads elsewhere (see
+    /// [`Project::note_of_link`]). The file may be missing; a symlink is followed to the regular file it names.
+    pub fn locate(&self, source: &str) -> Result<PathBuf> {
+        let path = self.place(source)?;
+        let real = match path.symlink_metadata() {
+            Ok(_) => regular_file(&path)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => through_folders(&path),
+            Err(e) => return Err(Error::io(e, "look at", &path)),
+        };
+        if real.starts_with(self.backup_dir.canonicalize().unwrap_or_else(|_| self.backup_dir.clone())) {
+            let message = format!("{source:?} leads into the backups folder {}, where no database can be", self.backup_dir.display());
+            return Err(Error::new(Code::BackupDamaged, message));
+        }
+        Ok(real)
+    }
+
+    /// Where the database `source`, which is at `real`, is by way of a symlink: relative to the root if it is below it.
+    /// `None`: no symlink leads there.
+    pub fn note_of_link(&self, source: &str, real: &Path) -> Option<String> {
+        if self.root.join(source) == real {
+            return None;
+        }
+        let below = real.strip_prefix(&self.root).ok().and_then(relative_source);
+        Some(below.unwrap_or_else(|| real.to_string_lossy().into_owned()))
+    }
+
+    /// Whether a file at `source` is found as a database where nobody names any.
+    pub fn is_found_by_itself(&self, source: &str) -> bool {
+        let is_hidden = source.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+        let matches = |p: &str| GlobBuilder::new(p).literal_separator(true).build().is_ok_and(|g| g.compile_matcher().is_match(source));
+        !is_hidden && PATTERNS.iter().any(|p| matches(p))
+    }
+}
+
+/// `path`, of a file that is not there, with the symlinks among its folders followed, as far as they lead anywhere.
+fn through_folders(path: &Path) -> PathBuf {
+    let there = path.ancestors().skip(1).find(|a| a.symlink_metadata().is_ok());
+    let real = there.and_then(|a| Some((a.canonicalize().ok()?, path.strip_prefix(a).ok()?)));
+    real.map_or_else(|| path.to_path_buf(), |(folder, rest)| folder.join(rest))
+}
+
+/// The usual backups folder must be in the project: a link in its place, which a checked-out project may bring along,
+/// could lead to anybody's files.
+fn require_inside(root: &Path, backup_dir: &Path) -> Result<()> {
+    let is_link = backup_dir.ancestors().take_while(|a| *a != root).any(|a| a.symlink_metadata().is_ok_and(|m| m.is_symlink()));
+    let real = backup_dir.canonicalize().unwrap_or_else(|_| through_folders(backup_dir));
+    // What leads nowhere yet could be made to lead anywhere.
+    if !is_link || (real.starts_with(root) && real.exists()) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is a symbolic link, or is behind one, that leads out of the project, to {}; if the backups shall be there, name that folder with backupDir (--backup-dir)",
+        backup_dir.display(),
+        real.display()
+    );
+    Err(Error::new(Code::InvalidArgValue, message))
 }
 
 /// Some of the databases of a set, by name or pattern.
@@ -223,7 +270,12 @@ pub struct Selection(Option<Vec<(String, Option<GlobMatcher>)>>);
 impl Selection {
     /// Whether `source` is among them.
     pub fn has(&self, source: &str) -> bool {
-        let Some(wanted) = &self.0 else { return true };
+        self.0.is_none() || self.names(source)
+    }
+
+    /// Whether `source` was asked for, rather than everything.
+    pub fn names(&self, source: &str) -> bool {
+        let Some(wanted) = &self.0 else { return false };
         wanted.iter().any(|(name, glob)| name == source || glob.as_ref().is_some_and(|g| g.is_match(source)))
     }
 }
@@ -247,7 +299,16 @@ fn relative_source(path: &Path) -> Option<String> {
 }
 
 fn regular_file(path: &Path) -> Result<PathBuf> {
-    let real = path.canonicalize().map_err(|e| Error::io(e, "follow", path))?;
+    let real = path.canonicalize().map_err(|e| {
+        if e.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_ok() {
+            let message = format!(
+                "{} is a symbolic link that leads nowhere; remove it, put back what it leads to, or name the databases to back up with databases",
+                path.display()
+            );
+            return Error::new(Code::IoError, message).caused_by(e);
+        }
+        Error::io(e, "follow", path)
+    })?;
     if real.metadata().context("look at", &real)?.is_file() {
         return Ok(real);
     }

@@ -380,12 +380,24 @@ export function readMetadata(folder: string, timestamp: string): Metadata {
   return JSON.parse(fs.readFileSync(metadataPath(folder, timestamp), 'utf8')) as Metadata;
 }
 
-/** Rewrites the metadata of a set. */
+/** The checksum file of a set's metadata. */
+export function sealPath(folder: string, timestamp: string): string {
+  return `${metadataPath(folder, timestamp)}.sha256`;
+}
+
+/** Gives the metadata of a set, as it is now, a new checksum file. */
+export function seal(folder: string, timestamp: string): void {
+  const file = metadataPath(folder, timestamp);
+  fs.writeFileSync(sealPath(folder, timestamp), `${sha256(file)}  ${path.basename(file)}\n`, { mode: 0o600 });
+}
+
+/** Rewrites the metadata of a set, with its checksum file if it has one: what somebody would do who knows how. */
 export function editMetadata(folder: string, timestamp: string, edit: (m: Metadata & Record<string, unknown>) => void): void {
   const file = metadataPath(folder, timestamp);
   const m = JSON.parse(fs.readFileSync(file, 'utf8')) as Metadata & Record<string, unknown>;
   edit(m);
   fs.writeFileSync(file, JSON.stringify(m, null, 2) + '\n');
+  if (fs.existsSync(sealPath(folder, timestamp))) seal(folder, timestamp);
 }
 
 /** Path of the copy of `source` in a set. */

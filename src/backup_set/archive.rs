@@ -11,7 +11,9 @@ use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
 use super::names::{self, Artefact};
+use super::tar_stream::TarStream;
 use super::timestamp::Timestamp;
+use super::{checksum, metadata};
 use crate::error::{Code, Error, IoContext, Result};
 
 /// What gzip itself uses by default.
@@ -68,31 +70,58 @@ pub fn write<W: Write>(out: W, modified: u64, members: &Receiver<Member>) -> io:
     tar.into_inner()?.finish()
 }
 
-/// Goes through the members of the archive at `path`, in order. Every one must be a regular file with the flat name of
-/// a file of one and the same set, and none may come twice; anything else is `BACKUP_DAMAGED` before it is read.
-pub fn read(path: &Path, mut each: impl FnMut(Timestamp, &Artefact, &str, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
+/// More members than this has no set.
+const MEMBERS: usize = 20_000;
+
+/// Goes through the members of the archive at `path`, in order and to its very end. Every one must be a regular file with
+/// the flat name of a file of one and the same set, and none may come twice; anything else, and an archive without a
+/// proper end, is `BACKUP_DAMAGED`. `each` gets the bytes that a member claims to have, and may leave them unread.
+pub fn read(path: &Path, mut each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
     let damaged =
         |why: String| Error::new(Code::BackupDamaged, format!("archive {} is damaged: {why}; use another backup", path.display()));
     let broken = |e: io::Error| damaged(e.to_string()).caused_by(e);
     let file = File::open(path).context("open", path)?;
-    let mut tar = tar::Archive::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, file)));
+    let mut tar = TarStream::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, file)));
     let mut seen = std::collections::HashSet::new();
     let mut set = None;
-    for entry in tar.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|e| damaged(e.to_string()))?;
-        if entry.header().entry_type() == EntryType::Directory && matches!(name.as_str(), "." | "./") {
+    while let Some(entry) = tar.next_entry().map_err(broken)? {
+        if entry.kind == EntryType::Directory && matches!(entry.name.as_str(), "." | "./") {
             continue;
         }
         // The replaced tools, and people, pack with `tar -czf … -C FOLDER .`.
-        let name = name.strip_prefix("./").map_or(name.clone(), str::to_owned);
-        let known =
-            names::parse(&name).filter(|_| entry.header().entry_type() == EntryType::Regular && !name.contains(std::path::is_separator));
-        let Some((timestamp, artefact)) = known else { return Err(damaged(format!("{name:?} is no file of a backup set"))) };
-        if *set.get_or_insert(timestamp) != timestamp || !seen.insert(name.to_lowercase()) {
+        let name = entry.name.strip_prefix("./").unwrap_or(&entry.name);
+        let known = names::parse(name).filter(|_| entry.kind == EntryType::Regular && !name.contains(std::path::is_separator));
+        let Some((timestamp, artefact)) = known.filter(|(_, a)| !matches!(a, Artefact::Archive | Artefact::ArchiveSidecar)) else {
+            return Err(damaged(format!("{name:?} in it is no file of a backup set")));
+        };
+        if *set.get_or_insert(timestamp) != timestamp || !seen.insert(name.to_lowercase()) || seen.len() > MEMBERS {
             return Err(damaged(format!("{name:?} does not belong there")));
         }
-        each(timestamp, &artefact, &name, &mut entry)?;
+        if most(&artefact).is_some_and(|most| entry.size > most) {
+            return Err(damaged(format!("{name:?} in it claims to have {} bytes", entry.size)));
+        }
+        each(&Named { timestamp, artefact, name, size: entry.size }, &mut tar)?;
     }
     set.ok_or_else(|| damaged("it is empty".into()))
+}
+
+/// A member that was found.
+pub struct Named<'a> {
+    /// Of its set.
+    pub timestamp: Timestamp,
+    /// What it is.
+    pub artefact: Artefact,
+    /// Its flat name.
+    pub name: &'a str,
+    /// Bytes that it claims to have; there may be fewer, and then reading fails.
+    pub size: u64,
+}
+
+/// Bytes that a file of this sort has at most.
+fn most(artefact: &Artefact) -> Option<u64> {
+    match artefact {
+        Artefact::Metadata => Some(metadata::LIMIT),
+        Artefact::Sidecar(_) | Artefact::Seal => Some(checksum::SIDECAR_LIMIT),
+        _ => None,
+    }
 }

@@ -50,6 +50,21 @@ pub fn parse_sidecar(text: &str) -> Option<String> {
     sound.then(|| hash.to_ascii_lowercase())
 }
 
+/// A checksum file may be so long; longer ones are none.
+pub const SIDECAR_LIMIT: u64 = 64 << 10;
+
+/// The hash in a sidecar that is what `sha256sum`, here or on Windows, writes for the file called `name`, in whatever
+/// folder, and nothing else.
+pub fn parse_sidecar_of(text: &str, name: &str) -> Option<String> {
+    let line = text.strip_suffix('\n').map_or(text, |l| l.strip_suffix('\r').unwrap_or(l));
+    let (hash, rest) = (parse_sidecar(line)?, line.strip_prefix('\\').unwrap_or(line).get(64..)?);
+    let named = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *"))?;
+    let wanted = sidecar_line(&hash, name);
+    let (marked, wanted) = (wanted.starts_with('\\'), wanted.trim_end_matches('\n').split_once("  ")?.1);
+    let fits = named == wanted || named.strip_suffix(wanted).is_some_and(|folder| folder.ends_with(['/', '\\']));
+    (fits && line.starts_with('\\') == marked).then_some(hash)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,8 +78,43 @@ mod tests {
         }
 
         #[test]
+        fn a_sidecar_speaks_of_one_file_alone(bytes in proptest::collection::vec(any::<u8>(), 0..50), name in "[^/\0]{1,20}", other in "[^/\0]{1,20}") {
+            let hash = hash_bytes(&bytes);
+            let line = sidecar_line(&hash, &name);
+            prop_assert_eq!(parse_sidecar_of(&line, &name), Some(hash.clone()));
+            prop_assert_eq!(parse_sidecar_of(&line, &other).is_some(), name == other);
+            prop_assert_eq!(parse_sidecar_of(&format!("{line}x"), &name), None);
+        }
+
+        #[test]
         fn arbitrary_text_is_no_hash_or_a_whole_one(text in ".{0,100}") {
             prop_assert!(parse_sidecar(&text).is_none_or(|h| h.len() == 64));
+        }
+    }
+
+    #[test]
+    fn what_sha256sum_writes_on_any_system_is_a_checksum_and_what_is_more_or_less_is_none() {
+        let hash = hash_bytes(b"x");
+        let upper = hash.to_uppercase();
+        for good in [
+            format!("{hash}  a.b\n"),
+            format!("{hash} *a.b\r\n"),
+            format!("{upper}  a.b"),
+            format!("{hash}  /some/where/a.b\n"),
+            format!("{hash}  C:\\x\\a.b\n"),
+        ] {
+            assert_eq!(parse_sidecar_of(&good, "a.b").as_ref(), Some(&hash), "{good:?}");
+        }
+        for bad in [
+            hash.clone(),
+            format!("{hash}  a.c\n"),
+            format!("{hash}  xa.b\n"),
+            format!("{hash}  a.b\n\n"),
+            format!("{hash}   a.b\n"),
+            format!("\\{hash}  a.b\n"),
+            format!("{hash}\ta.b\n"),
+        ] {
+            assert_eq!(parse_sidecar_of(&bad, "a.b"), None, "{bad:?}");
         }
     }
 }

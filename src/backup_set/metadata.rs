@@ -11,6 +11,9 @@ use crate::error::{Code, Error, Result};
 /// The newest format this version writes and restores.
 pub const FORMAT: u32 = 1;
 
+/// Bytes that a record may have. Whoever reads one reads no more than that.
+pub const LIMIT: u64 = 1 << 20;
+
 /// Which retention ring a set belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -166,6 +169,9 @@ pub struct Metadata {
     /// The set against which a table lost most of its rows; retention keeps that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shrunk_since: Option<String>,
+    /// Whether the record has a checksum file of its own (see [`super::seal`]); absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<bool>,
     /// Absent in legacy sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Vec<DatabaseRecord>>,
@@ -178,6 +184,14 @@ pub struct Metadata {
 fn newer_format(bytes: &[u8]) -> Option<u64> {
     let format = serde_json::from_slice::<Value>(bytes).ok()?.get("format")?.as_u64()?;
     (format > u64::from(FORMAT)).then_some(format)
+}
+
+/// No record of ours is so long, and nobody should have to read it.
+pub fn too_big(name: &str) -> Error {
+    Error::new(
+        Code::BackupDamaged,
+        format!("{name} has more than {LIMIT} bytes, so it is no backup metadata; use another backup, or the archive of this one"),
+    )
 }
 
 impl Metadata {
@@ -197,11 +211,18 @@ impl Metadata {
         })
     }
 
-    /// Reads and parses a member of an archive. What can't be read, the archive's reader reports.
-    pub fn read(body: &mut dyn Read, name: &str) -> Result<Self> {
+    /// The bytes of a record, no more than [`LIMIT`] of them.
+    pub fn read_bytes(body: &mut dyn Read, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        body.read_to_end(&mut bytes).map_err(|e| Error::new(Code::BackupDamaged, format!("{name} can't be read: {e}")).caused_by(e))?;
-        Self::parse(&bytes, name)
+        body.take(LIMIT + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::new(Code::BackupDamaged, format!("{name} can't be read: {e}")).caused_by(e))?;
+        if bytes.len() as u64 <= LIMIT { Ok(bytes) } else { Err(too_big(name)) }
+    }
+
+    /// Whether the record says that it has a checksum file.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed == Some(true)
     }
 
     /// Pretty JSON with a final newline.
@@ -276,7 +297,7 @@ mod tests {
             let m = Metadata {
                 timestamp: "20250116-120000".into(), date: "2025-01-16T12:00:00Z".into(), hostname: "h".into(), user: "u".into(),
                 git_commit: "N/A".into(), git_branch: branch, compressed: true, format: Some(FORMAT), tool: None, sqlite_version: None,
-                kind: Some(Kind::Safety), operation: Some("op".into()), label: None, verified: Some(true), shrunk_since: None,
+                kind: Some(Kind::Safety), operation: Some("op".into()), label: None, verified: Some(true), shrunk_since: None, sealed: Some(true),
                 databases: Some(databases), extra: Map::from_iter([(key, Value::from(value))]),
             };
             let json = m.to_json()?;

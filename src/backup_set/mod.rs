@@ -4,4 +4,6 @@ pub mod archive;
 pub mod checksum;
 pub mod metadata;
 pub mod names;
+pub mod seal;
+pub mod tar_stream;
 pub mod timestamp;

@@ -25,6 +25,8 @@ pub enum Artefact {
     Sidecar(String),
     /// The commit record.
     Metadata,
+    /// The checksum of the commit record.
+    Seal,
     /// All of it in one file.
     Archive,
     /// The checksum of the archive.
@@ -57,6 +59,11 @@ pub fn metadata(timestamp: Timestamp) -> String {
     format!("{}{timestamp}{}", METADATA.0, METADATA.1)
 }
 
+/// File name of the checksum of the commit record.
+pub fn seal(timestamp: Timestamp) -> String {
+    sidecar(&metadata(timestamp))
+}
+
 /// Before the timestamp of a set that is in use.
 const IN_USE: &str = ".in-use-";
 
@@ -77,6 +84,7 @@ pub fn parse(name: &str) -> Option<(Timestamp, Artefact)> {
         return match parse(rest)? {
             (t, Artefact::Database(n)) => Some((t, Artefact::Sidecar(n))),
             (t, Artefact::Archive) => Some((t, Artefact::ArchiveSidecar)),
+            (t, Artefact::Metadata) => Some((t, Artefact::Seal)),
             _ => None,
         };
     }
@@ -165,6 +173,7 @@ mod tests {
             prop_assert_eq!(parse(&db), Some((t, Artefact::Database(base.clone()))));
             prop_assert_eq!(parse(&sidecar(&db)), Some((t, Artefact::Sidecar(base))));
             prop_assert_eq!(parse(&metadata(t)), Some((t, Artefact::Metadata)));
+            prop_assert_eq!(parse(&seal(t)), Some((t, Artefact::Seal)));
             prop_assert_eq!(parse(&archive(t)), Some((t, Artefact::Archive)));
             prop_assert_eq!(parse(&sidecar(&archive(t))), Some((t, Artefact::ArchiveSidecar)));
             for m in [Marker::Staging, Marker::Removing, Marker::Trimming] {

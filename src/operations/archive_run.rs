@@ -13,6 +13,7 @@ use crate::backup_set::archive::{self, Member};
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
+use crate::backup_set::seal;
 use crate::durable;
 use crate::error::{IoContext, Result};
 use crate::progress::Monitor;
@@ -69,16 +70,18 @@ pub(super) fn finish_archive(
     verify: bool,
     monitor: &Monitor,
 ) -> Result<()> {
+    let timestamp = staging.timestamp;
     let Some(run) = run else { return Ok(()) };
     let path = staging.dir.join(names::archive(staging.timestamp));
     let run = if run.spoiled { repeat_archive(staging, run, metadata, &path, monitor)? } else { run };
-    run.add_bytes(&names::metadata(staging.timestamp), json.to_vec());
+    run.add_bytes(&names::metadata(timestamp), json.to_vec());
+    run.add_bytes(&names::seal(timestamp), seal::line(json, timestamp).into_bytes());
     let (_, sha256) = run.finish(&path)?;
     if verify {
         verify_archive(&path, &sha256, metadata, monitor)?;
     }
-    let line = checksum::sidecar_line(&sha256, &names::archive(staging.timestamp));
-    durable::write_new(&staging.dir.join(names::sidecar(&names::archive(staging.timestamp))), line.as_bytes())
+    let line = checksum::sidecar_line(&sha256, &names::archive(timestamp));
+    durable::write_new(&staging.dir.join(names::sidecar(&names::archive(timestamp))), line.as_bytes())
 }
 
 /// Writes the archive anew, from the copies.
@@ -111,9 +114,9 @@ fn verify_archive(path: &Path, sha256: &str, metadata: &Metadata, monitor: &Moni
         return Err(bad_disk(path));
     }
     let mut expected: BTreeMap<&str, &str> = metadata.databases().iter().map(|d| (d.file.as_str(), d.sha256.as_str())).collect();
-    archive::read(path, |_, _, name, body| {
+    archive::read(path, |member, body| {
         let (hash, _) = blocks::hash(body, path, monitor, |_| ())?;
-        match expected.remove(name) {
+        match expected.remove(member.name) {
             Some(wanted) if wanted != hash => Err(bad_disk(path)),
             _ => Ok(()),
         }

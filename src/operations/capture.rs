@@ -11,13 +11,14 @@ use super::blocks::{self, bad_disk};
 use super::copier::Copier;
 use super::provenance::Provenance;
 use super::shrinkage;
-use super::sources::{Source, State};
+use super::sources::{LINKED_TO, Source, State};
 use super::types::Context;
-use crate::backup_set::metadata::{DatabaseRecord, FORMAT, Integrity, Kind, Metadata};
+use crate::backup_set::metadata::{self, DatabaseRecord, FORMAT, Integrity, Kind, Metadata};
 use crate::backup_set::names;
+use crate::backup_set::seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{IoContext, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::health::{self, Verdict};
@@ -71,6 +72,7 @@ pub(super) fn capture(
         }
     }
     note_raw_damage(sources, &mut damages);
+    note_links(project, sources, &mut records);
     let mut metadata = describe(project, &staging, request, records);
     // A safety set says so too, or the sets after it would be compared with what it saved: the loss. Only whoever makes
     // a backup is told; a restore may well be the answer to the loss.
@@ -83,9 +85,11 @@ pub(super) fn capture(
         shrinkage::find_missing(&metadata, earlier, project, &asked, is_there, &mut warnings);
     }
 
-    let json = metadata.to_json()?;
+    let json = bounded_json(&mut metadata, &mut warnings)?;
     archive_run::finish_archive(&staging, archive, &metadata, &json, request.verify, &ctx.monitor)?;
     durable::write_new(&staging.dir.join(names::metadata(staging.timestamp)), &json)?;
+    let seal = seal::line(&json, staging.timestamp);
+    durable::write_new(&staging.dir.join(names::seal(staging.timestamp)), seal.as_bytes())?;
     ctx.monitor.check()?;
     let timestamp = staging.timestamp;
     staging.publish()?;
@@ -131,6 +135,39 @@ fn note_raw_damage(sources: &[Source], damages: &mut Vec<String>) {
     }
 }
 
+/// A database behind a symlink goes back only while that leads to the same place.
+fn note_links(project: &Project, sources: &[Source], records: &mut [DatabaseRecord]) {
+    for (source, record) in sources.iter().zip(records).filter(|(s, _)| s.side_file_of.is_none()) {
+        if let Some(place) = project.note_of_link(&record.source, &source.database.path) {
+            record.extra.insert(LINKED_TO.into(), place.into());
+        }
+    }
+}
+
+/// The record as it is written. No reader takes one that is too long, so the rows of the tables are left out first.
+fn bounded_json(metadata: &mut Metadata, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+    let fits = |json: &[u8]| json.len() as u64 <= metadata::LIMIT;
+    let json = metadata.to_json()?;
+    if fits(&json) {
+        return Ok(json);
+    }
+    for sqlite in metadata.databases.iter_mut().flatten().filter_map(|d| d.sqlite.as_mut()) {
+        sqlite.tables.clear();
+    }
+    let json = metadata.to_json()?;
+    if !fits(&json) {
+        let message = format!(
+            "the record of this backup would have {} bytes, and {} are allowed; back up fewer databases at a time (databases, --database), or shorten the label",
+            json.len(),
+            metadata::LIMIT
+        );
+        return Err(Error::new(Code::InvalidArgValue, message));
+    }
+    warnings
+        .push("the backup's record leaves out the rows of the tables, of which there are too many; the backup itself is complete".into());
+    Ok(json)
+}
+
 fn describe(project: &Project, staging: &Staging, request: &Request, databases: Vec<DatabaseRecord>) -> Metadata {
     let provenance = Provenance::of(&project.root);
     Metadata {
@@ -149,6 +186,7 @@ fn describe(project: &Project, staging: &Staging, request: &Request, databases: 
         label: request.label.clone(),
         verified: Some(request.verify),
         shrunk_since: None,
+        sealed: Some(true),
         databases: Some(databases),
         extra: Map::new(),
     }

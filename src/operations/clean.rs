@@ -112,10 +112,10 @@ fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor)
 /// `None` for an archive that can't be read.
 fn kind_of_archive(path: &Path, monitor: &Monitor) -> Result<Option<Kind>> {
     let mut kind = Kind::default();
-    let read = archive::read(path, |_, artefact, name, body| {
+    let read = archive::read(path, |member, body| {
         monitor.check()?;
-        if *artefact == Artefact::Metadata {
-            kind = Metadata::read(body, name)?.kind();
+        if member.artefact == Artefact::Metadata {
+            kind = Metadata::parse(&Metadata::read_bytes(body, member.name)?, member.name)?.kind();
         }
         Ok(())
     });

@@ -1,20 +1,23 @@
 //! verify and inspect: whether a set may be trusted: checksum files, metadata, sizes, hashes, structure, archive.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::archive_contents::{self, Contents};
 use super::blocks;
+use super::intent::read_header;
+use super::record_check;
 use super::types::{Context, FileReport, Inspection};
-use crate::backup_set::archive;
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::{DatabaseRecord, Metadata};
-use crate::backup_set::names::{self, Artefact};
+use crate::backup_set::names;
+use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
+use crate::project::Project;
 use crate::sqlite::header;
 use crate::sqlite::health::{self, Verdict};
 use crate::store::catalog::{self, SetEntry};
@@ -32,10 +35,11 @@ pub fn verify(ctx: &Context, timestamp: &str) -> Result<bool> {
 /// The same with every reason. `BACKUP_NOT_FOUND` if there is no such set.
 pub fn inspect(ctx: &Context, timestamp: &str) -> Result<Inspection> {
     let timestamp: Timestamp = timestamp.parse()?;
-    let dir = ctx.project()?.backup_dir;
-    let set = catalog::find(&dir, timestamp)?.ok_or_else(|| not_found(timestamp, &dir))?;
+    let project = ctx.project()?;
+    let dir = &project.backup_dir;
+    let set = catalog::find(dir, timestamp)?.ok_or_else(|| not_found(timestamp, dir))?;
     ctx.monitor.start(Phase::Verify, set.files.values().sum());
-    let inspection = inspect_set(&dir, &set, &ctx.monitor)?;
+    let inspection = inspect_set(&project, &set, &ctx.monitor)?;
     ctx.monitor.finish();
     Ok(inspection)
 }
@@ -62,14 +66,15 @@ fn nearest(timestamp: Timestamp, mut there: Vec<Timestamp>) -> Vec<Timestamp> {
 }
 
 /// Judges every file of a set. Bytes count in the phase that the caller began.
-pub(super) fn inspect_set(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
+pub(super) fn inspect_set(project: &Project, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
+    let dir = &project.backup_dir;
     let mut warnings = Vec::new();
     let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
-    files.extend(inspect_metadata(set, &mut warnings));
+    files.extend(inspect_metadata(set, project, &mut warnings));
     let promised = set.metadata().is_some_and(|m| m.compressed);
     // What is there and is no regular file is damage; the catalog counts only regular ones.
     if set.archive.is_some() || (promised && dir.join(names::archive(set.timestamp)).symlink_metadata().is_ok()) {
-        files.push(inspect_archive(dir, set, monitor)?);
+        files.push(inspect_archive(project, set, &mut warnings, monitor)?);
     } else if promised {
         // People remove archives to get space back. The copies are the backup, and are judged by themselves.
         warnings.push(format!("{} is gone; the copies beside it are all there is of this backup", names::archive(set.timestamp)));
@@ -88,28 +93,30 @@ pub(super) struct Copy {
     pub source: Option<String>,
     /// The metadata's word.
     pub record: Option<DatabaseRecord>,
+    /// The set it is of.
+    pub timestamp: Timestamp,
+    /// Whether its set was made by a version that writes checksum files to the letter.
+    pub strict: bool,
 }
 
 /// The copies that a set has or should have.
 pub(super) fn copies(dir: &Path, set: &SetEntry) -> Vec<Copy> {
-    copies_of(dir, set.metadata(), set.files.keys().map(String::as_str))
+    copies_of(dir, set.timestamp, set.metadata(), set.files.keys().map(String::as_str))
 }
 
 /// The same for files that lie anywhere: `metadata` decides, else their names.
-pub(super) fn copies_of<'a>(dir: &Path, metadata: Option<&Metadata>, files: impl Iterator<Item = &'a str>) -> Vec<Copy> {
+pub(super) fn copies_of<'a>(
+    dir: &Path,
+    timestamp: Timestamp,
+    metadata: Option<&Metadata>,
+    files: impl Iterator<Item = &'a str>,
+) -> Vec<Copy> {
+    let strict = metadata.is_some_and(Metadata::is_sealed);
+    let copy = |file: &str, source, record| Copy { path: dir.join(file), file: file.to_owned(), source, record, timestamp, strict };
     match metadata.filter(|m| m.databases.is_some()) {
-        Some(m) => m
-            .databases()
-            .iter()
-            .map(|d| Copy { path: dir.join(&d.file), file: d.file.clone(), source: Some(d.source.clone()), record: Some(d.clone()) })
-            .collect(),
-        None => files.map(|f| Copy { path: dir.join(f), file: f.to_owned(), source: catalog::legacy_source(f), record: None }).collect(),
+        Some(m) => m.databases().iter().map(|d| copy(&d.file, Some(d.source.clone()), Some(d.clone()))).collect(),
+        None => files.map(|f| copy(f, catalog::legacy_source(f), None)).collect(),
     }
-}
-
-/// Whether a copy can be called so: the flat name of a copy, and not a path to somewhere else.
-pub(super) fn is_plausible(file: &str) -> bool {
-    matches!(names::parse(file), Some((_, Artefact::Database(_)))) && !file.contains(std::path::is_separator)
 }
 
 /// Judges one copy by everything that is known of it.
@@ -123,7 +130,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         problems,
     };
 
-    if !is_plausible(&copy.file) {
+    if !record_check::is_plausible(&copy.file, copy.timestamp) {
         problem(Code::BackupDamaged, "the metadata names a file that can't belong to a backup".into());
         return Ok(report(problems));
     }
@@ -150,10 +157,16 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
     if copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged) {
         problem(Code::BackupDamaged, "the database was damaged when it was backed up".into());
     } else if copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))? {
-        match health::check_copy(&copy.path)?.verdict {
+        let checked = health::check_copy(&copy.path)?;
+        match &checked.verdict {
             Verdict::Sound => {}
             Verdict::Damaged(why) => problem(Code::BackupDamaged, format!("its structure is damaged: {why}")),
             Verdict::CannotCheck(why) => warnings.push(format!("{}: its structure can't be fully checked here: {why}", copy.file)),
+        }
+        let record = copy.record.as_ref().and_then(|r| r.sqlite.as_ref());
+        if let Some(record) = record.filter(|_| problems.is_empty()) {
+            let denied = record_check::denied(record, read_header(&copy.path)?.as_ref(), size, &checked);
+            problems.extend(denied.map(|why| (Code::BackupDamaged, format!("{}: {why}", copy.file))));
         }
     }
     Ok(report(problems))
@@ -162,28 +175,39 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
 /// The hashes that a copy should have: the metadata's and the checksum file's. Neither, or a broken one, is a problem.
 fn known_hashes(copy: &Copy, problem: &mut impl FnMut(Code, String)) -> Result<Vec<String>> {
     let mut hashes: Vec<String> = copy.record.iter().map(|r| r.sha256.to_ascii_lowercase()).collect();
-    match read_sidecar(&copy.path)? {
+    match read_sidecar(&copy.path, copy.strict)? {
         Some(Some(hash)) => hashes.push(hash),
-        Some(None) => problem(Code::ChecksumMismatch, "its .sha256 file is not a checksum".into()),
+        Some(None) => problem(Code::ChecksumMismatch, "its .sha256 file is not a checksum of it".into()),
         // Not damage, but nothing to trust either: that is what `force` is for.
         None => problem(Code::NeedsForce, "has no checksum file (.sha256), so nothing says that its bytes are the right ones".into()),
     }
     Ok(hashes)
 }
 
-/// The hash in the checksum file of `path`; `None`: no such file; `Some(None)`: not a checksum.
-pub(super) fn read_sidecar(path: &Path) -> Result<Option<Option<String>>> {
+/// The hash in the checksum file of `path`; `None`: no such file; `Some(None)`: not a checksum, or with `strict` not one
+/// of that file.
+pub(super) fn read_sidecar(path: &Path, strict: bool) -> Result<Option<Option<String>>> {
     let mut name = path.as_os_str().to_owned();
     name.push(names::sidecar(""));
     let sidecar = PathBuf::from(name);
     if durable::is_irregular(&sidecar) {
         return Ok(Some(None));
     }
-    match fs::read(&sidecar) {
-        Ok(bytes) => Ok(Some(checksum::parse_sidecar(&String::from_utf8_lossy(&bytes)))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(e, "read", &sidecar)),
+    let file = match File::open(&sidecar) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.context("read", &sidecar)?,
+    };
+    let bytes = catalog::limited(file, checksum::SIDECAR_LIMIT).context("read", &sidecar)?;
+    let of = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Some(bytes.and_then(|bytes| parse_sidecar(&bytes, &of, strict))))
+}
+
+/// The hash in a checksum file with these bytes.
+pub(super) fn parse_sidecar(bytes: &[u8], of: &str, strict: bool) -> Option<String> {
+    if strict {
+        return checksum::parse_sidecar_of(std::str::from_utf8(bytes).ok()?, of);
     }
+    checksum::parse_sidecar(&String::from_utf8_lossy(bytes))
 }
 
 /// Whether a copy without metadata is a database.
@@ -194,53 +218,36 @@ pub(super) fn begins_like_sqlite(path: &Path) -> Result<bool> {
     Ok(size == 0 || (io::Read::read_exact(&mut file, &mut start).is_ok() && start == *header::MAGIC))
 }
 
-fn inspect_metadata(set: &SetEntry, warnings: &mut Vec<String>) -> Option<FileReport> {
+fn inspect_metadata(set: &SetEntry, project: &Project, warnings: &mut Vec<String>) -> Option<FileReport> {
     let file = names::metadata(set.timestamp);
-    let problems = match &set.metadata {
-        None => {
+    let mut problems = match &set.metadata {
+        None if set.seal == Seal::None => {
             if !set.archive_only() {
                 warnings.push("the backup has no metadata (made by an older tool); each file goes back to its usual place".into());
             }
             return None;
         }
+        None => Vec::new(),
         Some(Err(e)) => vec![(e.code, e.message.clone())],
-        Some(Ok(m)) if m.timestamp != set.timestamp.to_string() => {
-            vec![(Code::BackupDamaged, format!("{file} says that it belongs to backup {}", m.timestamp))]
-        }
-        Some(Ok(m)) => m.require_known_format().err().map(|e| (e.code, e.message)).into_iter().chain(contradictions(m, set)).collect(),
+        Some(Ok(m)) => record_check::problem(m, set.timestamp, set.files.keys().map(String::as_str), project).into_iter().collect(),
     };
+    problems.extend(set.seal.problem(set.timestamp));
     Some(FileReport { file, source: None, ok: problems.is_empty(), problems })
 }
 
-/// What the metadata says of the set's databases that can't be.
-fn contradictions(metadata: &Metadata, set: &SetEntry) -> Option<(Code, String)> {
-    let databases = metadata.databases.as_ref()?;
-    let sources: BTreeSet<&str> = databases.iter().map(|d| d.source.as_str()).collect();
-    let files: BTreeSet<&str> = databases.iter().map(|d| d.file.as_str()).collect();
-    let why = if databases.is_empty() {
-        "names no database".to_owned()
-    } else if sources.len() < databases.len() || files.len() < databases.len() {
-        "names a database twice".to_owned()
-    } else {
-        let unknown = set.files.keys().find(|f| !files.contains(f.as_str()))?;
-        format!("does not name {unknown}, which is there")
-    };
-    Some((Code::BackupDamaged, format!("{} {why}", names::metadata(set.timestamp))))
-}
-
-fn inspect_archive(dir: &Path, set: &SetEntry, monitor: &Monitor) -> Result<FileReport> {
+fn inspect_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<FileReport> {
     let file = names::archive(set.timestamp);
-    let path = dir.join(&file);
-    let problems = match check_archive(&path, set, monitor) {
-        Ok(()) => Vec::new(),
+    let problems = match check_archive(project, set, warnings, monitor) {
+        Ok(problems) => problems,
         Err(e) if matches!(e.code, Code::BackupDamaged | Code::ChecksumMismatch | Code::UnsupportedFormat) => vec![(e.code, e.message)],
         Err(e) => return Err(e),
     };
     Ok(FileReport { file, source: None, ok: problems.is_empty(), problems })
 }
 
-/// The archive's own checksum, then every member: against the set's metadata, or against the archive's own.
-fn check_archive(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
+/// The archive's own checksum, then every member: against the archive's own record, and the one beside it.
+fn check_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<Vec<(Code, String)>> {
+    let path = &project.backup_dir.join(names::archive(set.timestamp));
     let wrong = |code, text: &str| Error::new(code, format!("{}: {text}", path.display()));
     if durable::is_irregular(path) {
         return Err(wrong(Code::BackupDamaged, "is not a regular file"));
@@ -250,7 +257,7 @@ fn check_archive(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
         Err(e) => return Err(Error::io(e, "open", path)),
         Ok(mut file) => {
             let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
-            match read_sidecar(path)? {
+            match read_sidecar(path, set.metadata().is_some_and(Metadata::is_sealed))? {
                 Some(Some(wanted)) if wanted == hash => {}
                 Some(_) => return Err(wrong(Code::ChecksumMismatch, "its bytes are not the ones that were written")),
                 // The replaced tools wrote none.
@@ -259,38 +266,51 @@ fn check_archive(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
             }
         }
     }
-    check_members(path, set, monitor)
+    let contents = archive_contents::read(path, set.metadata().filter(|_| set.seal.is_good()), monitor)?;
+    if contents.timestamp != set.timestamp {
+        return Err(wrong(Code::ChecksumMismatch, &format!("holds backup {} instead", contents.timestamp)));
+    }
+    if contents.is_sealed() && read_sidecar(path, true)?.is_none_or(|hash| hash.is_none()) {
+        return Err(wrong(Code::ChecksumMismatch, "its .sha256 file is not a checksum of it"));
+    }
+    let mut problems = contents.problems(path, project);
+    problems.extend(contents.unproven(path));
+    problems.extend(compare_records(path, set, &contents));
+    if problems.is_empty() && set.archive_only() {
+        return check_unpacked(path, &contents, warnings, monitor);
+    }
+    Ok(problems)
 }
 
-fn check_members(path: &Path, set: &SetEntry, monitor: &Monitor) -> Result<()> {
-    let wrong = |text: String| Error::new(Code::ChecksumMismatch, format!("{}: {text}", path.display()));
-    let mut hashes = BTreeMap::new();
-    let mut inner = None;
-    let timestamp = archive::read(path, |_, artefact, name, body| {
-        if *artefact == Artefact::Metadata {
-            inner = Some(Metadata::read(body, name)?);
-            return Ok(());
-        }
-        let (hash, _) = checksum::hash_reader(body, |_| monitor.check().map_err(io::Error::other))
-            .map_err(|e| monitor.check().err().unwrap_or_else(|| wrong(format!("{name} can't be read ({e})"))))?;
-        hashes.insert(name.to_owned(), hash);
-        Ok(())
-    })?;
-    if timestamp != set.timestamp {
-        return Err(wrong(format!("holds backup {timestamp} instead")));
-    }
-    match (set.metadata(), &inner) {
+/// The folder's record, and what it says of the copies, against those in the archive.
+fn compare_records(path: &Path, set: &SetEntry, contents: &Contents) -> Option<(Code, String)> {
+    let timestamp = set.timestamp;
+    let why = match (set.metadata(), &contents.metadata) {
         (None, Some(m)) if m.format.is_some() && !set.archive_only() => {
-            return Err(wrong(format!("has a metadata file for backup {timestamp}, and the folder has not")));
+            format!("has a metadata file for backup {timestamp}, and the folder has not")
         }
-        (Some(ours), Some(theirs)) if ours != theirs => return Err(wrong("has another metadata file than the folder".into())),
-        _ => {}
-    }
-    let metadata = set.metadata().filter(|m| m.databases.is_some()).or(inner.as_ref());
-    for record in metadata.map(Metadata::databases).unwrap_or_default() {
-        if hashes.get(&record.file) != Some(&record.sha256) {
-            return Err(wrong(format!("{} in it is not the one that was backed up", record.file)));
+        (Some(ours), Some(theirs)) if ours != theirs => format!(
+            "has another metadata file than the folder; if that of the folder was changed on purpose, remove the archive and its .sha256 file, else take everything from the archive: aqe-backup restore --archive {}",
+            path.display()
+        ),
+        _ => {
+            let records = set.metadata().map(Metadata::databases).unwrap_or_default();
+            let other = |d: &&DatabaseRecord| contents.copies.get(&d.file).is_none_or(|c| c.1 != d.sha256.to_ascii_lowercase());
+            format!("{} in it is not the one that was backed up", records.iter().find(other)?.file)
         }
+    };
+    Some((Code::ChecksumMismatch, format!("{}: {why}", path.display())))
+}
+
+/// The structure of the copies, where the archive has the only ones: unpacked outside the backups folder, which is not
+/// ours to change without its lock.
+fn check_unpacked(path: &Path, contents: &Contents, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<Vec<(Code, String)>> {
+    let work = tempfile::tempdir().context("create a folder in", &std::env::temp_dir())?;
+    let dir = work.path().join("unpacked");
+    contents.unpack(path, &dir, monitor)?;
+    let mut problems = Vec::new();
+    for copy in copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), contents.copies.keys().map(String::as_str)) {
+        problems.extend(inspect_copy(&copy, monitor, warnings)?.problems);
     }
-    Ok(())
+    Ok(problems)
 }

@@ -14,10 +14,13 @@ use crate::error::{Code, Error, Result};
 use crate::sqlite::connection::{Live, Patience};
 use crate::sqlite::header;
 use crate::sqlite::page_compare;
+use crate::store::catalog;
 use crate::store::lock::StoreLock;
 
 /// Format of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Bytes that it may have: more than those of any record.
+const LIMIT: u64 = 16 << 20;
 
 /// A restore that has begun to commit.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ pub(super) enum Method {
     Delta { cookie: u32 },
     /// The whole content in one transaction, which changes the page layout (or ends damage), outside WAL mode.
     Rebuild { layout_differed: bool, was_wal: bool },
-    /// A new file: `staged` is renamed to its place and so gone from where it was.
+    /// A new file: `staged` is renamed to its place and so gone from where it was. In the file, relative to the backups folder.
     Put { staged: PathBuf, replaces: bool },
 }
 
@@ -60,7 +63,7 @@ impl Intent {
     pub fn write(&self, lock: &StoreLock) -> Result<()> {
         let path = lock.dir.join(names::INTENT);
         let staged = lock.dir.join(names::RESTORE_DIR).join("intent.json");
-        let json = serde_json::to_vec_pretty(self)
+        let json = serde_json::to_vec_pretty(&self.relative_to(&lock.dir))
             .map_err(|e| Error::new(Code::IoError, format!("cannot write {}: {e}", path.display())).caused_by(e))?;
         durable::remove_file(&staged)?;
         durable::write_new(&staged, &json)?;
@@ -68,22 +71,41 @@ impl Intent {
         durable::sync_dir(&lock.dir)
     }
 
-    /// The pending intent, if there is one.
+    /// As it is written: the backups folder may be moved, or be mounted elsewhere, before it is read again.
+    fn relative_to(&self, dir: &Path) -> Self {
+        let inside = |path: &Path| path.strip_prefix(dir).unwrap_or(path).to_path_buf();
+        let targets = self.targets.iter().map(|t| IntentTarget {
+            job: Job { file: inside(&t.job.file), ..t.job.clone() },
+            method: match &t.method {
+                Method::Put { staged, replaces } => Method::Put { staged: inside(staged), replaces: *replaces },
+                method => method.clone(),
+            },
+        });
+        Intent { version: self.version, timestamp: self.timestamp.clone(), safety: self.safety.clone(), targets: targets.collect() }
+    }
+
+    /// The pending intent, if there is one, as it was written: see [`super::intent_trust`] before anything is done.
     pub fn read(lock: &StoreLock) -> Result<Option<Self>> {
         let path = lock.dir.join(names::INTENT);
-        let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| Error::io(e, "read", &path))?,
+        let bytes = if durable::is_irregular(&path) {
+            Some(Vec::new())
+        } else {
+            match fs::File::open(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(Error::io(e, "read", &path)),
+                Ok(file) => catalog::limited(file, LIMIT).map_err(|e| Error::io(e, "read", &path))?,
+            }
         };
         let unreadable = |why: String| {
             Error::new(
                 Code::UnsupportedFormat,
                 format!(
-                    "a restore was interrupted and {} can't be understood ({why}); if a newer version wrote it, run that one's `aqe-backup recover`",
+                    "a restore was interrupted and {} can't be understood ({why}); if a newer version wrote it, run that one's `aqe-backup recover`; else move it away, and run the restore again",
                     path.display()
                 ),
             )
         };
+        let Some(bytes) = bytes else { return Err(unreadable(format!("it has more than {LIMIT} bytes"))) };
         let intent: Intent = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         if intent.version != VERSION { Err(unreadable(format!("its version is {}", intent.version))) } else { Ok(Some(intent)) }
     }

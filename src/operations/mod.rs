@@ -1,5 +1,6 @@
 //! One file per verb: options → plan → execute → outcome.
 
+mod archive_contents;
 mod archive_run;
 mod blocks;
 mod capture;
@@ -12,11 +13,13 @@ mod create;
 mod health;
 mod inspect;
 mod intent;
+mod intent_trust;
 mod list;
 mod meter;
 mod pending_restore;
 mod preview;
 mod provenance;
+mod record_check;
 mod recover;
 mod restore;
 mod restore_apply;

@@ -2,6 +2,7 @@
 //! one first.
 
 use super::intent::{Intent, IntentTarget, Method};
+use super::intent_trust;
 use super::restore_apply::{self, Wish};
 use super::set_files::Job;
 use super::types::{Context, Recovery};
@@ -22,6 +23,7 @@ pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock)
         durable::remove_dir_all(&work)?;
         return Ok(Recovery::default());
     };
+    let intent = intent_trust::accept(intent, project, lock)?;
     // An operation that was asked to stop must not leave databases half restored.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
     let recovery = settle(&ctx, project, lock, &intent).map_err(|e| {

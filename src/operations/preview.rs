@@ -9,7 +9,7 @@ use crate::backup_set::archive;
 use crate::backup_set::metadata::{DatabaseRecord, Metadata};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::project::Project;
 use crate::sqlite::connection::{Live, looks_like_sqlite};
 use crate::sqlite::{health, page_compare};
@@ -70,15 +70,20 @@ fn in_folder(project: &Project, set: &SetEntry) -> Result<Vec<Held>> {
 
 fn in_archive(ctx: &Context, path: &Path) -> Result<(Timestamp, Vec<Held>)> {
     let (mut held, mut members) = (None, Vec::new());
-    let timestamp = archive::read(path, |_, artefact, name, body| {
+    let timestamp = archive::read(path, |member, body| {
         ctx.monitor.check()?;
-        match artefact {
+        match member.artefact {
             Artefact::Metadata => {
-                held = Some(Metadata::read(body, name)?).filter(|m| m.databases.is_some()).map(|m| from_metadata(&m, None))
+                let m = Metadata::parse(&Metadata::read_bytes(body, member.name)?, member.name)?;
+                held = Some(m).filter(|m| m.databases.is_some()).map(|m| from_metadata(&m, None));
             }
             Artefact::Database(_) => {
-                let size = std::io::copy(body, &mut std::io::sink()).map_err(|e| Error::io(e, "read", path))?;
-                members.extend(catalog::legacy_source(name).map(|source| Held { source, size, rows: None, file: None }));
+                members.extend(catalog::legacy_source(member.name).map(|source| Held {
+                    source,
+                    size: member.size,
+                    rows: None,
+                    file: None,
+                }));
             }
             _ => {}
         }

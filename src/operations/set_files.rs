@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::archive_contents;
 use super::blocks;
 use super::inspect::{self, Copy};
-use super::sources::SIDE_FILE_OF;
+use super::record_check;
+use super::sources::{LINKED_TO, is_side_file};
 use super::types::{Context, FileReport};
-use crate::backup_set::archive;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
@@ -25,7 +26,8 @@ use crate::store::catalog::SetEntry;
 pub(super) struct Job {
     /// Relative to the root.
     pub source: String,
-    /// The live file; may be missing.
+    /// The live file; may be missing. Never believed of a file: worked out from the source.
+    #[serde(skip)]
     pub target: PathBuf,
     /// The copy.
     pub file: PathBuf,
@@ -35,7 +37,12 @@ pub(super) struct Job {
     pub sqlite: bool,
     /// Permission bits for a file that has to be made anew.
     pub mode: Option<u32>,
+    /// If a symlink leads to the live file: where it is, as [`Project::note_of_link`] has it.
+    pub linked_to: Option<String>,
 }
+
+/// Folder, in the working folder, for what an archive holds.
+pub(super) const UNPACKED: &str = "unpacked";
 
 /// Where a set goes, and what of it.
 pub(super) struct Place<'p> {
@@ -65,13 +72,28 @@ pub(super) struct SetFiles {
     pub warnings: Vec<String>,
 }
 
+impl SetFiles {
+    fn and_also(mut self, suspicions: Vec<String>, warnings: Vec<String>) -> Self {
+        self.suspicions.splice(0..0, suspicions);
+        self.warnings.splice(0..0, warnings);
+        self
+    }
+}
+
 /// Finds and, with `verify`, checks the files of `set`. Whatever is wrong with them, a good archive serves instead.
 pub(super) fn resolve(place: &Place<'_>, set: &SetEntry, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
-    let dir = &place.project.backup_dir;
+    let archived = || {
+        let path = place.project.backup_dir.join(names::archive(set.timestamp));
+        let files = from_archive(place, &path, work, verify, monitor)?;
+        if files.timestamp == set.timestamp {
+            return Ok(files);
+        }
+        Err(Error::new(Code::ChecksumMismatch, format!("{} holds backup {} instead", path.display(), files.timestamp)))
+    };
     let failure = match from_folder(place, set, verify, monitor) {
         Ok(files) if set.archive.is_none() || (files.suspicions.is_empty() && set.metadata.is_some()) => return Ok(files),
         // The archive may do without anybody's force, and its metadata knows where files go.
-        Ok(files) => match from_archive(place, &dir.join(names::archive(set.timestamp)), work, verify, monitor) {
+        Ok(files) => match archived() {
             Ok(mut archived) => {
                 let why = files.suspicions.first().map_or("the backup has no metadata outside it", String::as_str);
                 archived.warnings.push(format!("taken from the archive, because: {why}"));
@@ -82,7 +104,7 @@ pub(super) fn resolve(place: &Place<'_>, set: &SetEntry, work: &Path, verify: bo
         Err(e) if set.archive.is_some() && matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) => e,
         Err(e) => return Err(e),
     };
-    let mut files = from_archive(place, &dir.join(names::archive(set.timestamp)), work, verify, monitor).map_err(|e| {
+    let mut files = archived().map_err(|e| {
         let message = format!("{}; its archive can't help: {}", failure.message, e.message);
         Error::new(e.code, message).caused_by(e)
     })?;
@@ -105,11 +127,29 @@ fn from_folder(place: &Place<'_>, set: &SetEntry, verify: bool, monitor: &Monito
         Some(Ok(m)) => Some(m),
         None => None,
     };
+    let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
+    weigh(set.seal.problem(set.timestamp), verify, &mut suspicions, &mut warnings)?;
+    if let (Some(m), true) = (metadata, verify) {
+        let problem = record_check::problem(m, set.timestamp, set.files.keys().map(String::as_str), place.project);
+        weigh(problem, verify, &mut suspicions, &mut warnings)?;
+    }
     if set.files.is_empty() {
         return Err(Error::new(Code::BackupDamaged, format!("the database copies of backup {} are gone", set.timestamp)));
     }
     let copies = inspect::copies(&place.project.backup_dir, set);
-    prepare(place, set.timestamp, metadata, &copies, verify, monitor)
+    let files = prepare(place, set.timestamp, metadata, &copies, verify, monitor)?;
+    Ok(files.and_also(suspicions, warnings))
+}
+
+/// What is wrong with a set as a whole: nothing to go on with, unless nobody asked.
+fn weigh(problem: Option<(Code, String)>, verify: bool, suspicions: &mut Vec<String>, warnings: &mut Vec<String>) -> Result<()> {
+    match problem {
+        None => {}
+        Some((_, message)) if !verify => warnings.push(format!("not verified, and gone on with all the same: {message}")),
+        Some((Code::NeedsForce, message)) => suspicions.push(message),
+        Some((code, message)) => return Err(Error::new(code, message)),
+    }
+    Ok(())
 }
 
 /// Unpacks the archive at `path` into `work` and takes the files from there. Its checksum file, if there is one beside
@@ -120,24 +160,17 @@ pub(super) fn from_archive(place: &Place<'_>, path: &Path, work: &Path, verify: 
     if verify {
         check_whole_archive(path, monitor)?;
     }
-    let dir = work.join("unpacked");
-    durable::remove_dir_all(&dir)?;
-    durable::create_private_dir(&dir)?;
-    let mut databases = BTreeSet::new();
-    let mut metadata = None;
-    let timestamp = archive::read(path, |_, artefact, name, body| {
-        let to = dir.join(name);
-        unpack(body, &to, path, monitor)?;
-        match artefact {
-            Artefact::Metadata => metadata = Some(Metadata::parse(&std::fs::read(&to).context("read", &to)?, name)?),
-            Artefact::Database(_) => drop(databases.insert(name.to_owned())),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    durable::sync_dir(&dir)?;
-    let copies = inspect::copies_of(&dir, metadata.as_ref(), databases.iter().map(String::as_str));
-    prepare(place, timestamp, metadata.as_ref(), &copies, verify, monitor)
+    let contents = archive_contents::read(path, None, monitor)?;
+    let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
+    for problem in contents.problems(path, place.project).into_iter().chain(contents.unsealed(path)) {
+        weigh(Some(problem), verify, &mut suspicions, &mut warnings)?;
+    }
+    let dir = work.join(UNPACKED);
+    contents.unpack(path, &dir, monitor)?;
+    let files = contents.copies.keys().map(String::as_str);
+    let copies = inspect::copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), files);
+    let files = prepare(place, contents.timestamp, contents.metadata.as_ref(), &copies, verify, monitor)?;
+    Ok(files.and_also(suspicions, warnings))
 }
 
 fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
@@ -147,7 +180,7 @@ fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
         }
         other => other.context("open", path)?,
     };
-    let Some(wanted) = inspect::read_sidecar(path)? else { return Ok(()) };
+    let Some(wanted) = inspect::read_sidecar(path, false)? else { return Ok(()) };
     let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
     if wanted == Some(hash) {
         return Ok(());
@@ -156,21 +189,6 @@ fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
         Code::ChecksumMismatch,
         format!("{} is not the archive that its .sha256 file speaks of; use another backup", path.display()),
     ))
-}
-
-fn unpack(body: &mut dyn io::Read, to: &Path, archive: &Path, monitor: &Monitor) -> Result<()> {
-    let mut file = durable::create_exclusive(to)?;
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        monitor.check()?;
-        let n = body.read(&mut buffer).map_err(|e| {
-            Error::new(Code::BackupDamaged, format!("archive {} is damaged: {e}; use another backup", archive.display())).caused_by(e)
-        })?;
-        if n == 0 {
-            return file.sync_all().context("flush", to);
-        }
-        file.write_all(&buffer[..n]).context("write", to)?;
-    }
 }
 
 /// Turns copies into jobs; the first problem of any of them is the error.
@@ -188,12 +206,12 @@ fn prepare(
     let mut files = SetFiles { timestamp, jobs: Vec::new(), suspicions: Vec::new(), warnings: Vec::new() };
     let mut targets = BTreeSet::new();
     let wanted = |c: &&Copy| c.source.as_deref().is_none_or(|s| place.wanted.has(s));
-    for copy in copies.iter().filter(wanted).filter(|c| c.record.as_ref().is_none_or(|r| !r.extra.contains_key(SIDE_FILE_OF))) {
+    for copy in copies.iter().filter(wanted).filter(|c| c.record.as_ref().is_none_or(|r| !is_side_file(r))) {
         if verify {
             let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
         } else {
-            if !inspect::is_plausible(&copy.file) {
+            if !record_check::is_plausible(&copy.file, timestamp) {
                 let message = format!("the metadata names a file that can't belong to a backup: {:?}; it is not to be trusted", copy.file);
                 return Err(Error::new(Code::BackupDamaged, message));
             }
@@ -205,6 +223,8 @@ fn prepare(
         let job = job(place.project, copy, verify)?;
         files.suspicions.extend(suspicious_name(copy));
         files.suspicions.extend(suspicious_home(place.project, copy, &job));
+        files.suspicions.extend(suspicious_link(place.project, copy, &job));
+        files.suspicions.extend(suspicious_place(place, &job));
         if !targets.insert(job.target.clone()) {
             return Err(Error::new(
                 Code::BackupDamaged,
@@ -244,15 +264,22 @@ fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
         copy.source.clone().ok_or_else(|| Error::new(Code::BackupDamaged, format!("{} is not the name of a database copy", copy.file)))?;
     let sha256 = match &copy.record {
         Some(r) => Some(r.sha256.to_ascii_lowercase()),
-        None => inspect::read_sidecar(&copy.path)?.flatten(),
+        None => inspect::read_sidecar(&copy.path, copy.strict)?.flatten(),
     };
+    let target = project.locate(&source)?;
     Ok(Job {
-        target: project.locate(&source)?,
+        linked_to: project.note_of_link(&source, &target),
+        target,
         source,
         file: copy.path.clone(),
         sha256: sha256.filter(|_| verify),
         sqlite: copy.record.as_ref().map_or_else(|| inspect::begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?,
-        mode: copy.record.as_ref().and_then(|r| r.extra.get("mode")).and_then(|m| u32::from_str_radix(m.as_str()?, 8).ok()),
+        mode: copy
+            .record
+            .as_ref()
+            .and_then(|r| r.extra.get("mode"))
+            .and_then(|m| u32::from_str_radix(m.as_str()?, 8).ok())
+            .map(|m| m & 0o777),
     })
 }
 
@@ -262,6 +289,37 @@ fn suspicious_home(project: &Project, copy: &Copy, job: &Job) -> Option<String> 
     let elsewhere = project.root.join(base);
     (copy.record.is_none() && !job.target.exists() && elsewhere != job.target && elsewhere.exists()).then(|| {
         format!("without metadata {} would go to {}, which does not exist, and there is a {base} in the root", copy.file, job.source)
+    })
+}
+
+/// A symlink leads to another place than when the backup was made, or leads somewhere at all now.
+fn suspicious_link(project: &Project, copy: &Copy, job: &Job) -> Option<String> {
+    let now = job.linked_to.as_ref()?;
+    let noted = copy.record.as_ref().and_then(|r| r.extra.get(LINKED_TO)).and_then(|place| place.as_str());
+    // Sets from before this was noted say nothing of links within the project.
+    let is_silent = !copy.strict && noted.is_none() && project.root.join(now).starts_with(&project.root);
+    if noted == Some(now.as_str()) || is_silent {
+        return None;
+    }
+    let then = noted.map_or_else(|| "was none when it was backed up".to_owned(), |n| format!("led to {n:?} when it was backed up"));
+    Some(format!("{} is reached through a symbolic link, which leads to {now:?} and {then}", job.source))
+}
+
+/// Whether a job puts what is no database into a hidden place where none would be looked for.
+pub(super) fn is_surprising(project: &Project, job: &Job) -> bool {
+    let is_hidden = job.source.split('/').any(|part| part.starts_with('.'));
+    // What the record says of the copy is not enough here; one that can't be read now is looked at again before it is put back.
+    let is_database = || job.sqlite && inspect::begins_like_sqlite(&job.file).unwrap_or(false);
+    is_hidden && !project.is_found_by_itself(&job.source) && !is_database()
+}
+
+/// A file that is no database, on its way to where programs look for what to do: `.git/hooks`, `.envrc`.
+fn suspicious_place(place: &Place<'_>, job: &Job) -> Option<String> {
+    (is_surprising(place.project, job) && !place.wanted.names(&job.source)).then(|| {
+        format!(
+            "{:?} is a hidden place, and what goes there is no database; name it with databases (--database) if it is meant",
+            job.source
+        )
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::backup_set::metadata::DatabaseRecord;
 use crate::error::Result;
 use crate::project::Database;
 use crate::sqlite::connection::{self, Facts, Live};
@@ -9,6 +10,14 @@ use crate::sqlite::raw_file::FileState;
 
 /// Key of a record that is not a database but the WAL of a damaged one.
 pub(super) const SIDE_FILE_OF: &str = "side_file_of";
+
+/// Whether a record is of such a WAL.
+pub(super) fn is_side_file(record: &DatabaseRecord) -> bool {
+    record.extra.contains_key(SIDE_FILE_OF)
+}
+
+/// Key of a record whose database lies behind a symbolic link: where.
+pub(super) const LINKED_TO: &str = "linked_to";
 
 /// A database ready to be copied.
 pub(super) struct Source<'a> {

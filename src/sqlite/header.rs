@@ -27,6 +27,8 @@ pub struct Header {
     pub schema_cookie: u32,
     /// `PRAGMA application_id`.
     pub application_id: u32,
+    /// `PRAGMA user_version`.
+    pub user_version: u32,
     /// Pages, as the header has it.
     pub page_count: u32,
 }
@@ -49,7 +51,13 @@ pub fn parse(page1: &[u8]) -> Option<Header> {
         // 0 stands for "no table yet", which every connection reads as UTF-8.
         encoding: word(page1, 56).max(1),
     };
-    Some(Header { layout, schema_cookie: word(page1, 40), application_id: word(page1, 68), page_count: word(page1, 28) })
+    Some(Header {
+        layout,
+        schema_cookie: word(page1, 40),
+        application_id: word(page1, 68),
+        user_version: word(page1, 60),
+        page_count: word(page1, 28),
+    })
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {

@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
+use crate::backup_set::checksum;
+use crate::backup_set::metadata::{self, DatabaseRecord, Kind, Metadata};
 use crate::backup_set::names::{self, Artefact, Marker};
+use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
@@ -22,13 +24,15 @@ pub struct SetEntry {
     pub sidecars: BTreeSet<String>,
     /// `None`: there is none (legacy, or archive only). `Some(Err)`: there is one and it can't be read.
     pub metadata: Option<Result<Metadata>>,
+    /// Whether the metadata is what was written.
+    pub seal: Seal,
     /// Bytes of the archive.
     pub archive: Option<u64>,
 }
 
 impl SetEntry {
     fn new(timestamp: Timestamp) -> Self {
-        SetEntry { timestamp, files: BTreeMap::new(), sidecars: BTreeSet::new(), metadata: None, archive: None }
+        SetEntry { timestamp, files: BTreeMap::new(), sidecars: BTreeSet::new(), metadata: None, seal: Seal::None, archive: None }
     }
 
     /// The metadata, if it can be read.
@@ -50,6 +54,7 @@ impl SetEntry {
     pub fn complete(&self) -> bool {
         let intact = |d: &DatabaseRecord| self.files.get(&d.file) == Some(&d.size) && self.sidecars.contains(&d.file);
         match &self.metadata {
+            _ if !self.seal.is_good() => false,
             Some(Ok(m)) if m.databases.is_some() => m.databases().iter().all(intact),
             Some(Err(_)) => false,
             _ => !self.files.is_empty() || self.archive.is_some(),
@@ -82,7 +87,7 @@ pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
             Artefact::Database(_) => drop(set.files.insert(name, size)),
             Artefact::Sidecar(base) => drop(set.sidecars.insert(names::database(&base, timestamp))),
             Artefact::Archive => set.archive = Some(size),
-            Artefact::Metadata | Artefact::ArchiveSidecar => {}
+            Artefact::Metadata | Artefact::Seal | Artefact::ArchiveSidecar => {}
         }
     }
     let settled = sets.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
@@ -108,7 +113,19 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
         return Ok(set.archive.is_some().then_some(set));
     }
     let being_made = is_marked(Marker::Staging);
-    set.metadata = read_metadata(dir, t)?;
+    (set.metadata, set.seal) = read_metadata(dir, t)?;
+    let is_there = |name: String| dir.join(name).symlink_metadata().is_ok();
+    // Of a set that came or went while we looked, one was read and the other not: marker, record and seal go in this order.
+    let is_moving = match set.seal {
+        Seal::None | Seal::Sound => false,
+        Seal::Alone => {
+            is_marked(Marker::Removing) || is_marked(Marker::Trimming) || is_there(names::metadata(t)) || !is_there(names::seal(t))
+        }
+        Seal::Missing | Seal::Unreadable | Seal::Changed => !is_there(names::metadata(t)),
+    };
+    if is_moving && !being_made {
+        return settle(dir, set);
+    }
     if set.metadata.is_some() {
         return Ok(Some(set));
     }
@@ -118,20 +135,56 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
     // Without metadata it is a legacy set, or one that was swept while we looked.
     set.files.retain(|name, _| dir.join(name).exists());
     set.archive = set.archive.filter(|_| dir.join(names::archive(t)).exists());
+    if set.files.is_empty() {
+        // An archive has a record, and its seal, of its own.
+        set.seal = Seal::None;
+    }
     Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
 }
 
-fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<Option<Result<Metadata>>> {
+/// The record, no more of it than a record may have, and what its seal says.
+fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<(Option<Result<Metadata>>, Seal)> {
     let name = names::metadata(timestamp);
     let path = dir.join(&name);
+    let refused = |why: String| Some(Err(Error::new(Code::BackupDamaged, format!("{name} {why}"))));
     if durable::is_irregular(&path) {
-        return Ok(Some(Err(Error::new(Code::BackupDamaged, format!("{name} is not a regular file")))));
+        return Ok((refused("is not a regular file".into()), Seal::None));
     }
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Some(Metadata::parse(&bytes, &name))),
+    let bytes = match fs::File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(Error::io(e, "read", &path)),
+        Ok(file) => Some(limited(file, metadata::LIMIT).context("read", &path)?),
+    };
+    let seal = read_seal(&dir.join(names::seal(timestamp)))?;
+    match bytes {
+        None => Ok((None, if seal.is_some() { Seal::Alone } else { Seal::None })),
+        Some(None) => Ok((Some(Err(metadata::too_big(&name))), Seal::None)),
+        Some(Some(bytes)) => {
+            let parsed = Metadata::parse(&bytes, &name);
+            let says = parsed.as_ref().is_ok_and(Metadata::is_sealed);
+            let seal = Seal::judge(&bytes, says, seal.as_deref(), timestamp);
+            Ok((Some(parsed), seal))
+        }
+    }
+}
+
+/// `None`: there is none. What is no regular file, or too long, is no checksum.
+fn read_seal(path: &Path) -> Result<Option<Vec<u8>>> {
+    if durable::is_irregular(path) {
+        return Ok(Some(Vec::new()));
+    }
+    match fs::File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(e, "read", &path)),
+        Err(e) => Err(Error::io(e, "read", path)),
+        Ok(file) => Ok(Some(limited(file, checksum::SIDECAR_LIMIT).context("read", path)?.unwrap_or_default())),
     }
+}
+
+/// All of a file; `None` if it has more than `limit` bytes.
+pub fn limited(file: fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
 /// Every file of every set in `dir`: timestamp, what it is, its name, its bytes.

@@ -57,7 +57,7 @@ impl Environment {
 pub struct SetFacts {
     /// Its name and age.
     pub timestamp: Timestamp,
-    /// Its ring; `None`: it has a record that can't be read, so it may be of any kind.
+    /// Its ring; `None`: it has a record that can't be read or believed, so it may be of any kind.
     pub kind: Option<Kind>,
     /// Whether it has an archive.
     pub archive: bool,
@@ -81,7 +81,7 @@ impl From<&SetEntry> for SetFacts {
         let damaged = !set.complete() || metadata.is_some_and(|m| m.databases().iter().any(|d| d.is_damaged()));
         SetFacts {
             timestamp: set.timestamp,
-            kind: (!matches!(set.metadata, Some(Err(_)))).then(|| set.kind()),
+            kind: (!matches!(set.metadata, Some(Err(_))) && !set.seal.is_broken()).then(|| set.kind()),
             archive: set.archive.is_some(),
             archive_only: set.archive_only(),
             sources: set.sources(),

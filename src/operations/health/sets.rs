@@ -97,6 +97,8 @@ fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
     let mut judged = empty(set, future);
     if let Some(Err(e)) = &set.metadata {
         note(&mut judged, e.code, e.message.clone());
+    } else if let Some((code, message)) = set.seal.problem(set.timestamp) {
+        note(&mut judged, code, message);
     } else if let Some(m) = set.metadata() {
         let whole = |d: &DatabaseRecord| set.files.get(&d.file) == Some(&d.size);
         let sealed = |d: &DatabaseRecord| set.sidecars.contains(&d.file);
@@ -114,7 +116,7 @@ fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
 /// `None`: the set was removed while we looked.
 fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
     let mut judged = empty(set, future);
-    match inspect::inspect_set(&project.backup_dir, set, &ctx.monitor) {
+    match inspect::inspect_set(project, set, &ctx.monitor) {
         Ok(inspection) => sort_out(&inspection, &mut judged),
         Err(e) if e.code == Code::Abort => return Err(e),
         Err(e) => judged.unknown = Some(e.message),
