@@ -13,6 +13,7 @@ use crate::project::Database;
 use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
+use crate::store::naming;
 use crate::store::pin;
 use crate::store::retention::Rule;
 use crate::store::space;
@@ -23,6 +24,7 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     let project = ctx.project()?;
     let found = session::databases(ctx, &project)?;
     let (lock, recovery) = session::enter(ctx, &project)?;
+    naming::wait_for_turn(&lock, &ctx.monitor)?;
     let earlier = catalog::scan(&lock.dir)?;
     require_space(&lock, &found.databases, options.compress)?;
 
@@ -90,7 +92,9 @@ fn was_sqlite(metadata: &Metadata, source: &str) -> Option<String> {
 }
 
 fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Result<()> {
-    space::require(&lock.dir, space_needed(databases, compress)?)
+    let no_archive = if compress { "make no archive (compress: false, --no-compress), " } else { "" };
+    let way_out = format!("remove old backups, {no_archive}or choose another backupDir (--backup-dir)");
+    space::require(&lock.dir, space_needed(databases, compress)?, "the backup", &way_out)
 }
 
 /// Bytes that a set of `databases` takes at most.
