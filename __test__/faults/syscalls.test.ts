@@ -174,8 +174,8 @@ async function toLook(t: Context, args: string[]): Promise<Operation> {
   const before = state(await copyOfProject(t, template));
   const all = args.map((a) => (a === 'TS' ? made.timestamp : a));
   const right = await template.run(...all);
-  const plain = (text: string): string => text.replaceAll(/"durationMs":\d+/g, '').replaceAll(template.root, 'ROOT');
-  const done: Operation['done'] = (p, run) => assert.equal(plain(run.stdout.replaceAll(p.root, 'ROOT')), plain(right.stdout), 'the answer is another one than without the fault');
+  const plain = (text: string, root: string): string => text.replaceAll(/"(durationMs|ageSeconds|free)":\d+/g, '').replaceAll(root, 'ROOT');
+  const done: Operation['done'] = (p, run) => assert.equal(plain(run.stdout, p.root), plain(right.stdout, template.root), 'the answer is another one than without the fault');
   return { name: args[0]!, template, args: all, before, stay: [manual, made.timestamp], done, looks: true };
 }
 
@@ -187,20 +187,17 @@ interface Counts {
   succeeded: number;
 }
 
-/** Runs an operation with a fault, then the next run, and judges what is there. */
-async function tryPoint(t: Context, op: Operation, p: Project, point: Point, counts: Counts): Promise<void> {
-  const run = await runAt(p.root, `${p.root}.trace`, point, op.args);
+/** Judges what a disturbed run said and left, and what the next run makes of it. */
+async function judge(t: Context, op: Operation, p: Project, point: Point, run: Traced, counts: Counts): Promise<void> {
   const killed = run.signal !== null;
   counts.points++;
-  if (!run.hit) counts.hit--;
-  counts.hit++;
+  if (run.hit) counts.hit++;
   if (killed) counts.killed++;
   else if (run.status === 0) counts.succeeded++;
   else counts.failed++;
-  assert.ok(!killed || point.fault === 'SIGKILL', `it was killed by ${run.signal}`);
+  assert.ok(!killed || point.fault === 'SIGKILL' || run.astray, `it was killed by ${run.signal}: ${run.stderr}`);
   const code = killed ? undefined : codeSaid(run);
-  if (op.looks) assert.notEqual(run.status, 4, 'a healthy set is called damaged');
-  else assert.ok(!['SOURCE_DAMAGED', 'BACKUP_DAMAGED', 'CHECKSUM_MISMATCH', 'NO_DATABASES', 'BACKUP_NOT_FOUND'].includes(code ?? ''), `a failed call is told as ${code}`);
+  assert.ok(!['SOURCE_DAMAGED', 'BACKUP_DAMAGED', 'CHECKSUM_MISMATCH', 'NO_DATABASES', 'BACKUP_NOT_FOUND'].includes(code ?? ''), `a failed call is told as ${code}`);
 
   const now = await listed(p);
   if (run.status === 0) await op.done?.(p, run, await backup.listBackups({ root: p.root, archives: true }));
@@ -258,8 +255,11 @@ function judgeDatabases(t: Context, op: Operation, p: Project, wanted: 'before' 
   }
   const allowed = new Set(names.flatMap((n) => [n, `${n}-wal`, `${n}-shm`]).concat('.agentic-qe', '.agentic-qe/backups'));
   const there = ['', '.agentic-qe'].flatMap((d) => fs.readdirSync(p.at(d)).map((n) => path.join(d, n)));
-  assert.deepEqual(there.filter((n) => !allowed.has(n)), [], 'a file is left beside the databases');
+  assert.deepEqual(there.filter((n) => !allowed.has(n) && !isVoidJournal(p.at(n))), [], 'a file is left beside the databases');
 }
+
+/** A journal that SQLite made and never gave a header, when it could not go on: it means nothing, and the next transaction takes it. */
+const isVoidJournal = (file: string): boolean => file.endsWith('.db-journal') && fs.readFileSync(file).subarray(0, 28).every((b) => b === 0);
 
 /** Every set is whole, every file belongs to one, and those that have to be there are. */
 async function judgeSets(op: Operation, p: Project, later: Seen[]): Promise<void> {
@@ -268,6 +268,8 @@ async function judgeSets(op: Operation, p: Project, later: Seen[]): Promise<void
   for (const name of Object.keys(sets(p.backups))) assert.ok(later.some((s) => name.includes(s.timestamp)), `${name} belongs to no set`);
   for (const timestamp of op.stay) assert.ok(later.some((s) => s.timestamp === timestamp), `the set ${timestamp} is gone`);
 }
+
+const label = (op: Operation, point: Point): string => `${op.name}, ${point.fault} at ${point.name} ${point.when}`;
 
 /** Does `work` for each point in a copy of its project, two at a time; all that went wrong comes out together. */
 async function eachPoint(t: Context, all: { op: Operation; point: Point }[], counts: Counts): Promise<void> {
@@ -281,10 +283,12 @@ async function eachPoint(t: Context, all: { op: Operation; point: Point }[], cou
       const root = path.join(folder, String(i));
       const made = await exec('cp', ['-a', op.template.root, root]);
       assert.equal(made.status, 0, made.stderr);
+      let run: Traced | undefined;
       try {
-        await tryPoint(t, op, projectAt(root), point, counts);
+        run = await runAt(root, `${root}.trace`, point, op.args);
+        await judge(t, op, projectAt(root), point, run, counts);
       } catch (e) {
-        wrong.push(`${op.name}, ${point.fault} at ${point.name} ${point.when} (${point.line}): ${(e as Error).message}`);
+        wrong.push(`${label(op, point)} (${point.line}): ${(e as Error).message}${run ? `\n  it had ended with ${run.status ?? run.signal}: ${run.stdout.slice(0, 400)}${run.stderr.slice(0, 400)}` : ''}`);
       }
       fs.rmSync(root, { recursive: true });
       fs.rmSync(`${root}.trace`, { force: true });
@@ -297,7 +301,7 @@ async function eachPoint(t: Context, all: { op: Operation; point: Point }[], cou
 test('whichever system call fails or is the last: all databases are old or all new, no set is lost, and what is told is so', { timeout: 24 * 3600_000 }, async (t) => {
   needStrace();
   const begun = Date.now();
-  const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['check'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
+  const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
   const points: { op: Operation; point: Point }[] = [];
   const add = async (op: Operation): Promise<Call[]> => {
     const calls = await callsOf(t, (await copyOfProject(t, op.template)).root, op.args);
@@ -309,7 +313,9 @@ test('whichever system call fails or is the last: all databases are old or all n
     if (['restore', 'create', 'delete'].includes(op.name)) await add(await toRecover(t, op, calls));
   }
   const counts: Counts = { points: 0, hit: 0, killed: 0, failed: 0, succeeded: 0 };
-  await eachPoint(t, chosen(points, 50), counts);
+  // To repeat what was found wrong, by a part of its first line.
+  const only = process.env.AQE_FAULTS_ONLY;
+  await eachPoint(t, only ? points.filter(({ op, point }) => label(op, point).includes(only)) : chosen(points, 50), counts);
   assert.ok(counts.hit >= counts.points * 0.6, `too few faults came: ${JSON.stringify(counts)}`);
   report('syscalls', { ...counts, possible: points.length, seconds: Math.round((Date.now() - begun) / 1000) });
   if (process.env.AQE_FAULTS) console.log(counts, points.length);

@@ -34,8 +34,10 @@ export interface Point extends Call {
 /** A run under strace. */
 export interface Traced extends Run {
   log: string;
-  /** Whether the fault came. */
+  /** Whether the fault came upon a file of the project. */
   hit: boolean;
+  /** Whether it came upon something of Node's, which may die of it. */
+  astray: boolean;
 }
 
 export function needStrace(): void {
@@ -87,8 +89,18 @@ async function traced(root: string, log: string, expressions: string[], args: st
   const last = new RegExp(`^${pid} +\\+\\+\\+ (?:exited with (\\d+)|killed by (\\w+))`, 'm').exec(text);
   assert.ok(last, `strace does not say how the command ended:\n${text.slice(-2000)}\n${run.stderr}`);
   const [, status, signal] = last;
-  return { ...run, status: status === undefined ? null : Number(status), signal: (signal as NodeJS.Signals | undefined) ?? null, log: text, hit: signal === 'SIGKILL' || text.includes('(INJECTED)') };
+  return { ...run, status: status === undefined ? null : Number(status), signal: (signal as NodeJS.Signals | undefined) ?? null, log: text, ...struck(text, root) };
 }
+
+/** Upon what faults came. A thread that is killed is in the middle of its last call. */
+function struck(log: string, root: string): { hit: boolean; astray: boolean } {
+  const lines = log.split('\n').filter((line) => line.includes('(INJECTED)') || line.includes(' = ?'));
+  const hit = lines.some((line) => withoutCwd(line).includes(root));
+  return { hit, astray: lines.some((line) => !withoutCwd(line).includes(root)) };
+}
+
+/** A line without the current folder, which strace adds to what is no relative path at all. */
+const withoutCwd = (line: string): string => line.replaceAll(/AT_FDCWD<[^>]*>/g, 'AT_FDCWD');
 
 /** The calls on files of the project that a run of the command makes, in order; it has to end with `status`. */
 export async function callsOf(t: Context, root: string, args: string[], status = 0): Promise<Call[]> {
@@ -104,16 +116,15 @@ export async function callsOf(t: Context, root: string, args: string[], status =
     const when = (made.get(`${thread} ${name}`) ?? 0) + 1;
     made.set(`${thread} ${name}`, when);
     // The same number in another thread is met by the same injection.
-    // The current folder, which strace adds to what is no relative path at all, does not count.
-    if (rest.replaceAll(/AT_FDCWD<[^>]*>/g, '').includes(root) && !found.has(`${name} ${when}`)) found.set(`${name} ${when}`, { name, when, line: rest.replace(/^AT_FDCWD<[^>]*>, /, '').replaceAll(root, '').slice(0, 120) });
+    if (withoutCwd(rest).includes(root) && !found.has(`${name} ${when}`)) found.set(`${name} ${when}`, { name, when, line: rest.replace(/^AT_FDCWD<[^>]*>, /, '').replaceAll(root, '').slice(0, 120) });
   }
   assert.ok(found.size >= 10, `too few calls to be true: ${[...found.keys()].join(', ')}`);
   return [...found.values()];
 }
 
-/** Every fault at every call. */
+/** Every fault at every call. A close that is not done, as a failed one would not be, is no fault that a kernel has. */
 export function pointsOf(made: Call[]): Point[] {
-  return made.flatMap((call) => faults.map((fault) => ({ ...call, fault })));
+  return made.flatMap((call) => faults.filter((fault) => call.name !== 'close' || fault === 'SIGKILL').map((fault) => ({ ...call, fault })));
 }
 
 /** Runs the command with a fault at a point. */

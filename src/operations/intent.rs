@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::sqlite::connection::{Live, Patience};
 use crate::sqlite::header;
 use crate::sqlite::page_compare;
+use crate::sqlite::raw_file;
 use crate::store::lock::StoreLock;
 
 /// Format of the file.
@@ -101,14 +102,14 @@ impl IntentTarget {
     pub fn reached(&self, patience: &Patience) -> Result<bool> {
         match &self.method {
             Method::Unchanged => Ok(true),
-            Method::Put { staged, .. } => Ok(!staged.exists()),
+            Method::Put { staged, .. } => durable::is_there(staged).map(|still| !still),
             Method::Delta { cookie } => Ok(self.header(patience)?.is_some_and(|h| header::cookie_reached(h.schema_cookie, *cookie))),
             Method::Rebuild { layout_differed, .. } => self.rebuilt(*layout_differed, patience),
         }
     }
 
     fn header(&self, patience: &Patience) -> Result<Option<header::Header>> {
-        if !self.job.target.exists() {
+        if !durable::is_there(&self.job.target)? {
             return Ok(None);
         }
         match Live::open_pinned(&self.job.target, patience) {
@@ -132,5 +133,5 @@ impl IntentTarget {
 pub(super) fn read_header(path: &Path) -> Result<Option<header::Header>> {
     let mut file = fs::File::open(path).map_err(|e| Error::io(e, "open", path))?;
     let mut start = [0u8; header::LEN];
-    Ok(io::Read::read_exact(&mut file, &mut start).ok().and_then(|()| header::parse(&start)))
+    Ok(if raw_file::fills(&mut file, &mut start, path)? { header::parse(&start) } else { None })
 }

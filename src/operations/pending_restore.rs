@@ -80,7 +80,8 @@ fn reenter_wal(ctx: &Context, intent: &Intent, warnings: &mut Vec<String>) {
 
 /// Whether the restore can never be finished, rather than not now.
 fn is_backup_gone(e: &Error, jobs: &[Job]) -> bool {
-    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) || jobs.iter().any(|j| !j.file.exists())
+    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound)
+        || jobs.iter().any(|j| durable::is_there(&j.file).is_ok_and(|there| !there))
 }
 
 fn undo(

@@ -14,7 +14,7 @@ use crate::backup_set::metadata::Kind;
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::connection::{Facts, side_file};
@@ -66,12 +66,21 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     };
     if prepared.iter().all(|p| matches!(p.ready, Ready::Unchanged)) {
         // A copy of what the backup holds anyway would only take up room.
-        if let Some(t) = safety {
-            staging::remove(lock, t, false)?;
-        }
-        return Ok(Applied { safety: None, databases: report(&prepared), warnings });
+        let databases = report(&prepared)?;
+        let kept = match safety.map(|t| staging::remove(lock, t, false)) {
+            Some(Err(e)) => {
+                warnings.push(format!("nothing differed, so the safety backup is of no use, and could not be removed: {}", e.error));
+                safety.filter(|_| !e.is_gone)
+            }
+            _ => None,
+        };
+        return Ok(Applied { safety: kept, databases, warnings });
     }
 
+    let databases = match report(&prepared) {
+        Ok(databases) => databases,
+        Err(e) => return Err(forget(lock, safety, e)),
+    };
     if wish.write_intent
         && let Err(e) = intent(wish, safety, &prepared).write(lock)
     {
@@ -79,7 +88,6 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     }
     // Too late to stop: from here on it is finished or undone.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
-    let databases = report(&prepared);
     let mut done = Vec::new();
     let carried = restore_commit::carry_out(&ctx, &mut prepared, wish.timestamp, &mut done, &mut warnings)
         .and_then(|()| if wish.verify { restore_commit::prove(&ctx, &done, &mut warnings) } else { Ok(()) });
@@ -101,7 +109,7 @@ fn forget(lock: &StoreLock, safety: Option<Timestamp>, cause: Error) -> Error {
     match safety.map(|t| staging::remove(lock, t, false)) {
         Some(Err(e)) => {
             let code = cause.code;
-            cause.wrap(code, format!("the safety backup could not be removed again ({e})"))
+            cause.wrap(code, format!("the safety backup could not be removed again ({})", e.error))
         }
         _ => cause,
     }
@@ -147,12 +155,11 @@ fn save(
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, &[])?;
     let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
     if let Some(path) = unreadable.filter(|_| !wish.force) {
-        staging::remove(lock, saved.timestamp, false)?;
         let message = format!(
             "not restored, nothing was changed: {} can't be read, so only its raw bytes can be saved. Pass force: true (--force) to go on all the same",
             path.display()
         );
-        return Err(Error::new(Code::NeedsForce, message));
+        return Err(forget(lock, Some(saved.timestamp), Error::new(Code::NeedsForce, message)));
     }
     warnings.extend(saved.damages.iter().map(|d| format!("before the restore, {d}")));
     warnings.extend(saved.warnings);
@@ -184,11 +191,10 @@ fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Inte
     Intent::new(wish.timestamp.to_string(), safety.map(|t| t.to_string()), targets.collect())
 }
 
-fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
+fn report(prepared: &[Prepared]) -> Result<Vec<RestoredDatabase>> {
     let pages = |job: &Job| {
-        let size = job.file.metadata().map_or(0, |m| m.len());
-        let header = read_header(&job.file).ok().flatten();
-        header.map_or(0, |h| size / u64::from(h.layout.page_size))
+        let size = job.file.metadata().context("look at", &job.file)?.len();
+        Ok::<_, Error>(read_header(&job.file)?.map_or(0, |h| size / u64::from(h.layout.page_size)))
     };
     let mut databases: Vec<_> = prepared
         .iter()
@@ -196,15 +202,15 @@ fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
             let (action, pages_written) = match &p.ready {
                 Ready::Unchanged => (Action::Unchanged, 0),
                 Ready::Delta { pages, .. } => (Action::Updated, *pages),
-                Ready::Rebuild { .. } => (Action::Updated, pages(&p.job)),
+                Ready::Rebuild { .. } => (Action::Updated, pages(&p.job)?),
                 Ready::Put { replaces: true, .. } => (Action::Updated, 0),
-                Ready::Put { replaces: false, .. } => (Action::Created, pages(&p.job)),
+                Ready::Put { replaces: false, .. } => (Action::Created, pages(&p.job)?),
             };
-            RestoredDatabase { source: p.job.source.clone(), action, pages_written }
+            Ok(RestoredDatabase { source: p.job.source.clone(), action, pages_written })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     databases.sort_by(|a, b| a.source.cmp(&b.source));
-    databases
+    Ok(databases)
 }
 
 /// Puts everything that was reached back to the state before. The error to report: rolled back, or not even that.
@@ -228,13 +234,19 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
-    if !job.target.exists() {
+    if !durable::is_there(&job.target)? {
         return Ok(());
     }
-    if side_files.iter().all(|p| !p.exists()) && restore_prepare::same_bytes(&job.target, &job.file)? {
+    let mut beside = Vec::new();
+    for path in side_files {
+        if durable::is_there(&path)? {
+            beside.push(path);
+        }
+    }
+    if beside.is_empty() && restore_prepare::same_bytes(&job.target, &job.file)? {
         durable::remove_file(&job.target)?;
     } else {
-        for path in std::iter::once(&job.target).chain(&side_files).filter(|p| p.exists()) {
+        for path in std::iter::once(&job.target).chain(&beside) {
             durable::rename_over(path, &side_file(path, &format!(".undone-{timestamp}")))?;
         }
     }

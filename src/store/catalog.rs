@@ -94,20 +94,14 @@ pub fn find(dir: &Path, timestamp: Timestamp) -> Result<Option<SetEntry>> {
     Ok(scan(dir)?.into_iter().find(|s| s.timestamp == timestamp))
 }
 
-/// Decides what a set is, by looking at its marker before its metadata: a set being published gets its metadata
-/// before its marker goes, one being removed gets its marker before its metadata goes.
+/// Decides what a set is. A set being published gets its metadata before its marker goes, so its marker is looked at
+/// first; of one being removed the metadata itself becomes the marker, so that is looked at again last.
 fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
     let t = set.timestamp;
-    let is_marked = |m| dir.join(names::marker(m, t)).exists();
-    if is_marked(Marker::Removing) {
-        return Ok(None);
+    if let Some(marker) = going(dir, t)? {
+        return Ok(left_of(set, marker));
     }
-    if is_marked(Marker::Trimming) {
-        set.files.clear();
-        set.sidecars.clear();
-        return Ok(set.archive.is_some().then_some(set));
-    }
-    let being_made = is_marked(Marker::Staging);
+    let being_made = durable::is_there(&dir.join(names::marker(Marker::Staging, t)))?;
     set.metadata = read_metadata(dir, t)?;
     if set.metadata.is_some() {
         return Ok(Some(set));
@@ -116,9 +110,36 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
         return Ok(None);
     }
     // Without metadata it is a legacy set, or one that was swept while we looked.
-    set.files.retain(|name, _| dir.join(name).exists());
-    set.archive = set.archive.filter(|_| dir.join(names::archive(t)).exists());
+    let mut gone = Vec::new();
+    for name in set.files.keys() {
+        if !durable::is_there(&dir.join(name))? {
+            gone.push(name.clone());
+        }
+    }
+    set.files.retain(|name, _| !gone.contains(name));
+    if !durable::is_there(&dir.join(names::archive(t)))? {
+        set.archive = None;
+    }
+    if let Some(marker) = going(dir, t)? {
+        return Ok(left_of(set, marker));
+    }
     Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
+}
+
+/// The marker of a set that is being removed, or trimmed to its archive.
+fn going(dir: &Path, timestamp: Timestamp) -> Result<Option<Marker>> {
+    for marker in [Marker::Removing, Marker::Trimming] {
+        if durable::is_there(&dir.join(names::marker(marker, timestamp)))? {
+            return Ok(Some(marker));
+        }
+    }
+    Ok(None)
+}
+
+fn left_of(mut set: SetEntry, marker: Marker) -> Option<SetEntry> {
+    set.files.clear();
+    set.sidecars.clear();
+    (marker == Marker::Trimming && set.archive.is_some()).then_some(set)
 }
 
 fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<Option<Result<Metadata>>> {
