@@ -149,6 +149,18 @@ async function dead(t: Context, from: Operation, calls: Call[], wanted: (call: C
   return assert.fail(`no killed ${from.name} left what was wanted`);
 }
 
+/** The project of a restore that failed, and then failed to put back all that it had reached. */
+async function halfUndone(t: Context, from: Operation, calls: Call[]): Promise<Project> {
+  const writes = calls.filter((c) => c.name === 'pwrite64');
+  for (const call of writes.slice(Math.floor(writes.length / 2))) {
+    const p = await copyOfProject(t, from.template);
+    const run = await runAt(p.root, path.join(tempFolder(t), 'trace'), { ...call, fault: 'EIO+' }, from.args);
+    if (run.status !== 6 || fs.existsSync(p.at('gone.db')) || !fs.existsSync(intentOf(p))) continue;
+    if ((JSON.parse(fs.readFileSync(intentOf(p), 'utf8')) as { undoing: boolean }).undoing) return p;
+  }
+  return assert.fail('no restore was left half undone');
+}
+
 const marked = (prefix: string) => (p: Project) => fs.readdirSync(p.backups).some((n) => n.startsWith(prefix));
 
 /** recover, after each kind of death. */
@@ -259,7 +271,7 @@ function judgeDatabases(t: Context, op: Operation, p: Project, wanted: 'before' 
 }
 
 /** A journal that SQLite made and never gave a header, when it could not go on: it means nothing, and the next transaction takes it. */
-const isVoidJournal = (file: string): boolean => file.endsWith('.db-journal') && fs.readFileSync(file).subarray(0, 28).every((b) => b === 0);
+const isVoidJournal = (file: string): boolean => file.endsWith('.db-journal') && fs.readFileSync(file).subarray(0, 8).every((b) => b === 0);
 
 /** Every set is whole, every file belongs to one, and those that have to be there are. */
 async function judgeSets(op: Operation, p: Project, later: Seen[]): Promise<void> {
@@ -311,6 +323,7 @@ test('whichever system call fails or is the last: all databases are old or all n
   for (const op of operations) {
     const calls = await add(op);
     if (['restore', 'create', 'delete'].includes(op.name)) await add(await toRecover(t, op, calls));
+    if (op.name === 'restore') await add({ ...op, name: 'recover after half an undoing', template: await halfUndone(t, op, calls), args: ['recover', '--json'], done: undefined });
   }
   const counts: Counts = { points: 0, hit: 0, killed: 0, failed: 0, succeeded: 0 };
   // To repeat what was found wrong, by a part of its first line.

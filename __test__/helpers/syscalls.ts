@@ -89,12 +89,13 @@ async function traced(root: string, log: string, expressions: string[], args: st
   const last = new RegExp(`^${pid} +\\+\\+\\+ (?:exited with (\\d+)|killed by (\\w+))`, 'm').exec(text);
   assert.ok(last, `strace does not say how the command ended:\n${text.slice(-2000)}\n${run.stderr}`);
   const [, status, signal] = last;
-  return { ...run, status: status === undefined ? null : Number(status), signal: (signal as NodeJS.Signals | undefined) ?? null, log: text, ...struck(text, root) };
+  return { ...run, status: status === undefined ? null : Number(status), signal: (signal as NodeJS.Signals | undefined) ?? null, log: text, ...struck(text, root, signal === 'SIGKILL') };
 }
 
-/** Upon what faults came. A thread that is killed is in the middle of its last call. */
-function struck(log: string, root: string): { hit: boolean; astray: boolean } {
-  const lines = log.split('\n').filter((line) => line.includes('(INJECTED)') || line.includes(' = ?'));
+/** Upon what faults came: the calls that were made to fail, or the one that was never ended. */
+function struck(log: string, root: string, killed: boolean): { hit: boolean; astray: boolean } {
+  const all = log.split('\n');
+  const lines = killed ? all.filter((line) => / <unfinished \.\.\.>$/.test(line) && !line.includes('<... ')).slice(-1) : all.filter((line) => line.includes('(INJECTED)'));
   const hit = lines.some((line) => withoutCwd(line).includes(root));
   return { hit, astray: lines.some((line) => !withoutCwd(line).includes(root)) };
 }

@@ -29,6 +29,10 @@ pub(super) struct Intent {
     /// The set with the state before; `None` when nothing was there.
     pub safety: Option<String>,
     pub targets: Vec<IntentTarget>,
+    /// The restore failed and is being undone: the targets are those that it had reached, and each of them may be either
+    /// restored or put back already.
+    #[serde(default)]
+    pub undoing: bool,
 }
 
 /// One database of it.
@@ -54,7 +58,15 @@ pub(super) enum Method {
 
 impl Intent {
     pub fn new(timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
-        Intent { version: VERSION, timestamp, safety, targets }
+        Intent { version: VERSION, timestamp, safety, targets, undoing: false }
+    }
+
+    /// The intent to undo what was done to the targets that `is_reached` names. Written before the first of them is put
+    /// back: what is half undone looks to recovery like what is half restored.
+    pub fn undoing(mut self, is_reached: impl Fn(&Job) -> bool) -> Self {
+        self.undoing = true;
+        self.targets.retain(|t| is_reached(&t.job));
+        self
     }
 
     /// Makes the intent durable. From here on, the restore will be finished, or undone, by whoever comes next.

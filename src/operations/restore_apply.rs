@@ -81,8 +81,9 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         Ok(databases) => databases,
         Err(e) => return Err(forget(lock, safety, e)),
     };
+    let intent = intent(wish, safety, &prepared);
     if wish.write_intent
-        && let Err(e) = intent(wish, safety, &prepared).write(lock)
+        && let Err(e) = intent.write(lock)
     {
         return Err(withdraw(lock, safety, e));
     }
@@ -98,7 +99,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
             Intent::remove(lock).unwrap_or_else(|e| warnings.push(format!("restored; the note of it could not be removed: {e}")));
         }
         Ok(()) => {}
-        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, wish, &done, safety, e)),
+        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, intent, &done, safety, e)),
         Err(e) => return Err(e),
     }
     Ok(Applied { safety, databases, warnings })
@@ -214,17 +215,27 @@ fn report(prepared: &[Prepared]) -> Result<Vec<RestoredDatabase>> {
 }
 
 /// Puts everything that was reached back to the state before. The error to report: rolled back, or not even that.
-fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &[Done], safety: Option<Timestamp>, cause: Error) -> Error {
-    let undone =
-        undo_each(ctx, project, lock, wish.timestamp, done.iter().map(|d| (&d.job, d.created)), safety).and_then(|()| Intent::remove(lock));
+fn undo(
+    ctx: &Context,
+    project: &Project,
+    lock: &StoreLock,
+    intent: Intent,
+    done: &[Done],
+    safety: Option<Timestamp>,
+    cause: Error,
+) -> Error {
+    let restoring = intent.timestamp.clone();
+    let undone = intent
+        .undoing(|job| done.iter().any(|d| d.job.source == job.source))
+        .write(lock)
+        .and_then(|()| restoring.parse())
+        .and_then(|timestamp| undo_each(ctx, project, lock, timestamp, done.iter().map(|d| (&d.job, d.created)), safety))
+        .and_then(|()| Intent::remove(lock));
     match undone {
-        Ok(()) => {
-            cause.wrap(Code::RestoreRolledBack, format!("restoring {} failed and every database is as it was before", wish.timestamp))
-        }
+        Ok(()) => cause.wrap(Code::RestoreRolledBack, format!("restoring {restoring} failed and every database is as it was before")),
         Err(e) => {
             let kept = safety.map_or_else(|| "nothing was there before".to_owned(), |t| format!("the state before is in backup {t}"));
-            let message =
-                format!("restoring {} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`", wish.timestamp);
+            let message = format!("restoring {restoring} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`");
             Error::new(Code::RestoreIncomplete, message).caused_by(cause)
         }
     }
