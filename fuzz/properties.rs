@@ -32,6 +32,7 @@ pub fn names_are_what_they_say(bytes: &[u8]) {
             Artefact::Database(base) => names::database(&base, timestamp),
             Artefact::Sidecar(base) => names::sidecar(&names::database(&base, timestamp)),
             Artefact::Metadata => names::metadata(timestamp),
+            Artefact::Seal => names::seal(timestamp),
             Artefact::Archive => names::archive(timestamp),
             Artefact::ArchiveSidecar => names::sidecar(&names::archive(timestamp)),
         };
@@ -100,10 +101,11 @@ pub fn an_archive_has_only_members_of_one_set(bytes: &[u8]) {
 fn read_archive(path: &Path) {
     let mut seen = std::collections::HashSet::new();
     let mut of = None;
-    let read = archive::read(path, |timestamp, artefact, name, body| {
-        assert_eq!(names::parse(name), Some((timestamp, artefact.clone())));
+    let read = archive::read(path, |member, body| {
+        let name = member.name;
+        assert_eq!(names::parse(name), Some((member.timestamp, member.artefact.clone())));
         assert!(!name.contains('/') && seen.insert(name.to_lowercase()), "{name:?}");
-        assert_eq!(*of.get_or_insert(timestamp), timestamp);
+        assert_eq!(*of.get_or_insert(member.timestamp), member.timestamp);
         // A body that can't be read to its end is the caller's to report.
         let _ = std::io::copy(&mut std::io::Read::take(body, 1 << 22), &mut std::io::sink());
         Ok(())

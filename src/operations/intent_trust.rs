@@ -19,7 +19,7 @@ use crate::store::catalog;
 use crate::store::lock::StoreLock;
 
 /// The intent with every path where it is now; `BACKUP_DAMAGED` if it asks for what no restore of ours would.
-pub(super) fn accept(intent: Intent, project: &Project, lock: &StoreLock) -> Result<Intent> {
+pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) -> Result<Intent> {
     let refused = |why: String| {
         let path = lock.dir.join(names::INTENT);
         let message = format!(
@@ -33,14 +33,14 @@ pub(super) fn accept(intent: Intent, project: &Project, lock: &StoreLock) -> Res
     intent.safety.as_deref().map(named).transpose()?;
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
-    for target in intent.targets {
+    for target in std::mem::take(&mut intent.targets) {
         let target = settle(target, timestamp, project, lock).map_err(|e| refused(e.message))?;
         if !seen.insert(target.job.target.clone()) {
             return Err(refused(format!("{:?} is in it twice", target.job.source)));
         }
         targets.push(target);
     }
-    Ok(Intent::new(intent.timestamp, intent.safety, targets))
+    Ok(intent.with_targets(targets))
 }
 
 fn wrong(why: String) -> Error {

@@ -45,6 +45,11 @@ pub(super) fn translate(e: rusqlite::Error, what: &str, path: &Path) -> Error {
         );
         return Error::new(Code::PermissionDenied, message).caused_by(e);
     }
+    let is_damage = matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    // What can't be read is not therefore damaged.
+    if let Some(failed) = posix_locks::failed_call().filter(|_| is_damage) {
+        return Error::io(failed, "read", path);
+    }
     let error = match e.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => busy(path, "another connection holds its lock"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
