@@ -27,6 +27,9 @@ pub(super) struct Intent {
     pub timestamp: String,
     /// The set with the state before; `None` when nothing was there.
     pub safety: Option<String>,
+    /// It failed, and what it had reached is being put back.
+    #[serde(default)]
+    pub undoing: bool,
     pub targets: Vec<IntentTarget>,
 }
 
@@ -53,19 +56,32 @@ pub(super) enum Method {
 
 impl Intent {
     pub fn new(timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
-        Intent { version: VERSION, timestamp, safety, targets }
+        Intent { version: VERSION, timestamp, safety, undoing: false, targets }
     }
 
-    /// Makes the intent durable. From here on, the restore will be finished, or undone, by whoever comes next.
+    /// Makes the intent durable, after what it speaks of. From here on, the restore will be finished, or undone, by
+    /// whoever comes next.
     pub fn write(&self, lock: &StoreLock) -> Result<()> {
         let path = lock.dir.join(names::INTENT);
-        let staged = lock.dir.join(names::RESTORE_DIR).join("intent.json");
+        let work = lock.dir.join(names::RESTORE_DIR);
+        let staged = work.join("intent.json");
         let json = serde_json::to_vec_pretty(self)
             .map_err(|e| Error::new(Code::IoError, format!("cannot write {}: {e}", path.display())).caused_by(e))?;
         durable::remove_file(&staged)?;
         durable::write_new(&staged, &json)?;
+        // Staged files that went with the power would look as if they had been put in place.
+        durable::sync_dir(&work)?;
+        durable::sync_dir(&lock.dir)?;
         durable::rename_over(&staged, &path)?;
         durable::sync_dir(&lock.dir)
+    }
+
+    /// From here on the restore is undone, by whoever comes next, and not finished: half of it may be back already.
+    pub fn begin_undo(lock: &StoreLock) -> Result<()> {
+        match Self::read(lock)? {
+            Some(intent) if !intent.undoing => Intent { undoing: true, ..intent }.write(lock),
+            _ => Ok(()),
+        }
     }
 
     /// The pending intent, if there is one.

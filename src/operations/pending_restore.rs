@@ -11,7 +11,8 @@ use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::project::Project;
-use crate::sqlite::page_writer;
+use crate::sqlite::connection::side_file;
+use crate::sqlite::{page_writer, raw_file};
 use crate::store::lock::StoreLock;
 
 /// Finishes the restore that died after its intent was written; undoes it if its backup is not there any more. What the
@@ -19,7 +20,11 @@ use crate::store::lock::StoreLock;
 pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock) -> Result<Recovery> {
     let work = lock.dir.join(names::RESTORE_DIR);
     let Some(intent) = Intent::read(lock)? else {
-        durable::remove_dir_all(&work)?;
+        if work.exists() {
+            // An intent removed by a run that died then may come back with the power, and needs what is in there.
+            durable::sync_dir(&lock.dir)?;
+            durable::remove_dir_all(&work)?;
+        }
         return Ok(Recovery::default());
     };
     // An operation that was asked to stop must not leave databases half restored.
@@ -29,9 +34,23 @@ pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock)
         let code = e.code;
         e.wrap(code, message)
     })?;
+    flush_targets(&intent)?;
     Intent::remove(lock)?;
     durable::remove_dir_all(&work)?;
     Ok(recovery)
+}
+
+/// What the run that died had done to a target may be seen and yet not last: it died before it was flushed.
+fn flush_targets(intent: &Intent) -> Result<()> {
+    for target in intent.targets.iter().map(|t| &t.job.target) {
+        raw_file::flush(target)?;
+        raw_file::flush(&side_file(target, "-wal"))?;
+        let folder = durable::parent_of(target);
+        if folder.exists() {
+            durable::sync_dir(folder)?;
+        }
+    }
+    Ok(())
 }
 
 fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -> Result<Recovery> {
@@ -40,6 +59,13 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
     let mut missing = Vec::new();
     for target in &intent.targets {
         if target.reached(&ctx.patience())? { reached.push(target) } else { missing.push(target) }
+    }
+    if intent.undoing {
+        match undo(ctx, project, lock, intent, timestamp, &reached, "it had failed") {
+            // Without the state before there is no way but on.
+            Err(e) if is_damage(&e) => missing = intent.targets.iter().collect(),
+            undone => return undone,
+        }
     }
     let mut recovery = Recovery { finished_restore: Some(timestamp), ..Recovery::default() };
     if missing.is_empty() {
@@ -64,7 +90,10 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
             reenter_wal(ctx, intent, &mut recovery.warnings);
             Ok(recovery)
         }
-        Err(e) if is_backup_gone(&e, &jobs) => undo(ctx, project, lock, intent, timestamp, &reached, &e),
+        Err(e) if is_backup_gone(&e, &jobs) => {
+            Intent::begin_undo(lock)?;
+            undo(ctx, project, lock, intent, timestamp, &reached, &format!("it can't be finished: {e}"))
+        }
         Err(e) => Err(e),
     }
 }
@@ -80,7 +109,11 @@ fn reenter_wal(ctx: &Context, intent: &Intent, warnings: &mut Vec<String>) {
 
 /// Whether the restore can never be finished, rather than not now.
 fn is_backup_gone(e: &Error, jobs: &[Job]) -> bool {
-    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) || jobs.iter().any(|j| !j.file.exists())
+    is_damage(e) || jobs.iter().any(|j| !j.file.exists())
+}
+
+fn is_damage(e: &Error) -> bool {
+    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound)
 }
 
 fn undo(
@@ -90,12 +123,12 @@ fn undo(
     intent: &Intent,
     timestamp: Timestamp,
     reached: &[&IntentTarget],
-    cause: &Error,
+    why: &str,
 ) -> Result<Recovery> {
     let safety = intent.safety.as_deref().map(str::parse).transpose()?;
     let changed = reached.iter().filter(|t| !matches!(t.method, Method::Unchanged));
     let jobs = changed.map(|t| (&t.job, matches!(t.method, Method::Put { replaces: false, .. })));
     restore_apply::undo_each(ctx, project, lock, timestamp, jobs, safety)?;
-    let warnings = vec![format!("an interrupted restore of {timestamp} was undone, because it can't be finished: {cause}")];
+    let warnings = vec![format!("an interrupted restore of {timestamp} was undone, because {why}")];
     Ok(Recovery { undone_restore: Some(timestamp), warnings, ..Recovery::default() })
 }

@@ -59,7 +59,8 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
 
     let safety = save(ctx, project, lock, &mut targets, wish, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
-    let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, &ctx.monitor)).collect::<Result<Vec<_>>>();
+    let prepared =
+        targets.into_iter().map(|t| restore_prepare::prepare(t, lock, wish.write_intent, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
         Ok(prepared) => prepared,
         Err(e) => return Err(forget(lock, safety, e)),
@@ -209,6 +210,8 @@ fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
 
 /// Puts everything that was reached back to the state before. The error to report: rolled back, or not even that.
 fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &[Done], safety: Option<Timestamp>, cause: Error) -> Error {
+    // If the note of it can't be made, the undoing itself still can; only dying in the middle of it would be worse.
+    let noted = Intent::begin_undo(lock);
     let undone =
         undo_each(ctx, project, lock, wish.timestamp, done.iter().map(|d| (&d.job, d.created)), safety).and_then(|()| Intent::remove(lock));
     match undone {
@@ -217,8 +220,11 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
         }
         Err(e) => {
             let kept = safety.map_or_else(|| "nothing was there before".to_owned(), |t| format!("the state before is in backup {t}"));
-            let message =
-                format!("restoring {} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`", wish.timestamp);
+            let noted = noted.map_or_else(|n| format!(", which could not even be noted ({n})"), |()| String::new());
+            let message = format!(
+                "restoring {} failed ({cause}), and so did undoing it ({e}){noted}; {kept}. Run `aqe-backup recover`",
+                wish.timestamp
+            );
             Error::new(Code::RestoreIncomplete, message).caused_by(cause)
         }
     }
@@ -228,17 +234,16 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
-    if !job.target.exists() {
-        return Ok(());
-    }
-    if side_files.iter().all(|p| !p.exists()) && restore_prepare::same_bytes(&job.target, &job.file)? {
+    let alone = side_files.iter().all(|p| !p.exists());
+    if job.target.exists() && alone && restore_prepare::same_bytes(&job.target, &job.file)? {
         durable::remove_file(&job.target)?;
     } else {
+        // A run that died here may have moved some of them.
         for path in std::iter::once(&job.target).chain(&side_files).filter(|p| p.exists()) {
-            durable::rename_over(path, &side_file(path, &format!(".undone-{timestamp}")))?;
+            durable::move_aside(path, &format!(".undone-{timestamp}"))?;
         }
     }
-    durable::sync_dir(job.target.parent().unwrap_or(&job.target))
+    durable::sync_dir(durable::parent_of(&job.target))
 }
 
 /// Puts reached targets back from the safety set; files that the restore created are moved aside, not deleted, since

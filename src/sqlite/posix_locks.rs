@@ -37,7 +37,7 @@ pub fn is_own_process() -> bool {
 /// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened.
 pub fn install() -> Result<()> {
     static INSTALLED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
+    INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_build())).clone().map_err(|reason| {
         Error::new(
             Code::UnsafePlatform,
             format!("live databases can't be opened safely inside this process: {reason}. Run the command `aqe-backup` instead: it is a process of its own"),
@@ -45,11 +45,23 @@ pub fn install() -> Result<()> {
     })
 }
 
-/// The page stream needs `sqlite_dbpage`; a build without it must fail at load, not in mid-backup.
-fn prove_dbpage() -> std::result::Result<(), String> {
-    rusqlite::Connection::open_in_memory()
-        .and_then(|c| c.prepare("SELECT data FROM sqlite_dbpage").map(drop))
-        .map_err(|e| format!("this build of SQLite lacks sqlite_dbpage ({e}); build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"))
+/// What `synchronous` has to be for a commit to outlive a power failure in rollback mode: `EXTRA`.
+const EXTRA: i64 = 3;
+
+/// The page stream needs `sqlite_dbpage`, and a restore commits that last; a build that lacks either must fail at load,
+/// not in mid-backup or with the power.
+fn prove_build() -> std::result::Result<(), String> {
+    let proof = || {
+        let c = rusqlite::Connection::open_in_memory()?;
+        c.prepare("SELECT data FROM sqlite_dbpage").map(drop)?;
+        c.query_row("PRAGMA synchronous", [], |r| r.get::<_, i64>(0))
+    };
+    let way_out = "build with the LIBSQLITE3_FLAGS of .cargo/config.toml";
+    match proof() {
+        Ok(EXTRA) => Ok(()),
+        Ok(other) => Err(format!("this build of SQLite flushes too little (synchronous is {other}, not {EXTRA}); {way_out}")),
+        Err(e) => Err(format!("this build of SQLite lacks sqlite_dbpage ({e}); {way_out}")),
+    }
 }
 
 /// Runs `f` with ordinary `open` and `close` for this thread's SQLite calls: for files that are ours alone (copies in

@@ -106,6 +106,10 @@ fn discard_metadata_first(lock: &StoreLock, timestamp: Timestamp, marker: &Path,
 /// Finishes or undoes what dead runs left. Returns how many there were.
 pub fn sweep(lock: &StoreLock) -> Result<u32> {
     let found = catalog::markers(&lock.dir)?;
+    if !found.is_empty() {
+        // What a run that died did last is seen here and need not last: a marker must not go before what it stands for.
+        durable::sync_dir(&lock.dir)?;
+    }
     for (timestamp, kind, marker) in &found {
         match kind {
             Marker::Staging if lock.dir.join(names::metadata(*timestamp)).exists() => durable::remove_dir_all(marker)?,
