@@ -10,12 +10,12 @@ import * as backup from '../../index.js';
 import { assertSame, Disk, imageOf, materialise, remains, type Image, type Remains } from '../helpers/disk';
 import { addRows, assertNoLeftovers, contents, copyOf, craftSet, daysAgo, makeDatabase, projectAt, readMetadata, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, full, report } from '../helpers/proof';
-import { record, type Recording } from '../helpers/recording';
+import { record, type Recording, type Step } from '../helpers/recording';
 
 assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no order of writes can be recorded (apt-get install strace)');
 
 /** Images tried of each operation within `npm test`. */
-const sample = 60;
+const sample = 36;
 const small = { rows: 8, pageSize: 1024 };
 
 /** What an operation does and what has to be true whatever is left of it. */
@@ -30,11 +30,15 @@ interface Trial {
   broken?: string;
   /** How the databases may be found; both unless told. */
   ends?: End[];
+  /** A third way, until the end is reported: what the operation was about to do before it failed. */
+  meanwhile?: string[];
+  /** The call that fails. */
+  failing?: Step['call'];
   /** Anything else. */
   also?(p: Project, end: End, list: backup.BackupInfo[]): void;
 }
 
-type End = 'before' | 'after';
+type End = 'before' | 'after' | 'meanwhile';
 
 /** A project where flushing costs nothing: what is on this disk is decided by the proof, not by the disk. */
 function quickProject(t: Context): Project {
@@ -89,17 +93,19 @@ function leaveJournal(file: string): void {
 async function prove(t: Context, p: Project, name: string, trial: Trial, disk = new Disk(p.root, imageOf(p.root))): Promise<void> {
   const before = disk.seen;
   assertSame(imageOf(p.root), before, 'the project is not as it is said to be');
-  const run = await record(t, p.root, trial.args);
-  assert.deepEqual([run.status, run.document.ok], [0, true], JSON.stringify(run.document));
+  const run = await record(t, p.root, trial.args, trial.failing);
+  const wanted = trial.failing ? [5, false, 'RESTORE_ROLLED_BACK'] : [0, true, undefined];
+  assert.deepEqual([run.status, run.document.ok, run.document.code], wanted, JSON.stringify(run.document));
   const { all, breaches, end } = remains(disk, run);
   assertSame(imageOf(p.root), end, 'the recording does not say all that was done');
   assert.deepEqual(breaches, [], 'a name came before what it stands for');
-  const ends: Record<End, string[]> = { after: states(p, trial.databases), before: [] };
+  const ends: Record<End, string[]> = { after: states(p, trial.databases), before: [], meanwhile: trial.meanwhile ?? [] };
   materialise(p.root, before);
   ends.before = states(p, trial.databases);
 
-  const tried = full ? chosen(all, sample) : [...new Set([...chosen(all.filter((r) => !r.reported), sample), ...all.filter((r) => r.reported)])];
-  const found: Record<End, number> = { before: 0, after: 0 };
+  const [early, late] = [all.filter((r) => !r.reported), all.filter((r) => r.reported)];
+  const tried = full ? chosen(all, sample) : [...chosen(early, sample), ...chosen(late, sample / 2)];
+  const found: Record<End, number> = { before: 0, after: 0, meanwhile: 0 };
   const failures: string[] = [];
   for (const one of tried) {
     try {
@@ -123,7 +129,7 @@ async function check(p: Project, trial: Trial, run: Recording, left: Remains, en
   for (const ts of trial.stay) assert.ok(list.some((b) => b.timestamp === ts), `the set ${ts} is gone`);
 
   const now = states(p, trial.databases);
-  const end = (['after', 'before'] as const).find((e) => now.every((s, k) => s === ends[e][k]));
+  const end = (['after', 'before', 'meanwhile'] as const).find((e) => now.every((s, k) => s === ends[e][k]));
   assert.ok(end, `the databases are of no one state: ${trial.databases.map((n, k) => `${n} is ${now[k] === ends.before[k] ? 'as before' : now[k] === ends.after[k] ? 'as after' : 'neither'}`).join(', ')}`);
   if (trial.ends) assert.ok(trial.ends.includes(end), `the databases are as ${end} it`);
   if (left.reported) {
@@ -297,22 +303,52 @@ test('power loss during delete and clean: a set is there whole or not at all, an
   await prove(t, p, 'clean', { args: ['clean', '1'], databases: three, stay: [first, second, third] });
 });
 
-test('power loss while a dead restore is finished or undone: it is so in the end', { timeout: 600_000 }, async (t) => {
+test('power loss after a restore was killed, while it is finished or undone: what the dead run did not flush is not relied on', { timeout: 600_000 }, async (t) => {
   const { p, ts } = await changed(t);
   const start = imageOf(p.root);
   const run = await record(t, p.root, ['restore', ts, '--force']);
-  const dead = deadBetweenIntentAndEnd(p, start, run);
+  const dead = betweenIntentAndEnd(p, run);
   const trial: Trial = { args: ['recover'], databases: three, stay: [ts] };
   for (const [name, n] of [['what had only begun', dead[0]!], ['what was half done', dead[dead.length >> 1]!], ['what was all but done', dead.at(-1)!]] as const) {
     const disk = diskAfter(p, start, run, n);
     materialise(p.root, disk.seen);
     await prove(t, p, `recover, finishing ${name}`, trial, disk);
   }
-  for (const n of [dead[dead.length >> 1]!, dead.at(-1)!]) {
-    const seen = diskAfter(p, start, run, n).seen;
-    for (const name of three.slice(0, 2)) seen.set(path.relative(p.root, copyOf(p.backups, ts, name)), Buffer.alloc(700));
-    materialise(p.root, seen);
-    await prove(t, p, 'recover, undoing', { ...trial, broken: ts, ends: ['after'] });
+  const { seen } = diskAfter(p, start, run, dead[dead.length >> 1]!);
+  for (const name of three.slice(0, 2)) seen.set(path.relative(p.root, copyOf(p.backups, ts, name)), Buffer.alloc(700));
+  materialise(p.root, seen);
+  await prove(t, p, 'recover, undoing', { ...trial, broken: ts, ends: ['after'] });
+});
+
+test('power loss while a failed restore is put back: it is not half finished afterwards', { timeout: 600_000 }, async (t) => {
+  const { p, ts } = await changed(t);
+  const start = imageOf(p.root);
+  const run = await record(t, p.root, ['restore', ts, '--force']);
+  const meanwhile = states(p, three);
+  const between = betweenIntentAndEnd(p, run);
+  const commit = run.steps.findIndex((s, i) => between.includes(i) && s.do === 'unlink' && s.path.endsWith('agentdb.db-journal'));
+  assert.ok(commit > 0, 'no journal was deleted');
+  materialise(p.root, start);
+  await prove(t, p, 'restore that fails', { args: ['restore', ts, '--force'], databases: three, stay: [ts], failing: run.steps[commit]!.call, meanwhile });
+});
+
+test('power loss after a backup or a removal was killed: what the next run makes of it lasts', { timeout: 600_000 }, async (t) => {
+  const p = quickProject(t);
+  makeThree(p);
+  const [kept, gone] = [await craftSet(p, daysAgo(4)), await craftSet(p, daysAgo(3), { archive: true })];
+  const start = imageOf(p.root);
+  for (const args of [['create'], ['delete', gone, '--even-newest', '--force']]) {
+    materialise(p.root, start);
+    const run = await record(t, p.root, args);
+    // Where the record of the set has come or gone, and nothing says yet that it lasts.
+    const named = run.steps.findIndex((s) => (s.do === 'rename' || s.do === 'unlink') && /backup-metadata\.[\d-]+\.json$/.test(s.path));
+    assert.ok(named > 0, `no record came or went: ${JSON.stringify(run.document)}`);
+    for (const n of [named >> 1, named, named + 1]) {
+      const disk = diskAfter(p, start, run, n);
+      materialise(p.root, disk.seen);
+      const go = args[0] === 'delete' && n >= named ? [gone] : [];
+      await prove(t, p, `recover after a killed ${args[0]}`, { args: ['recover'], databases: three, stay: [kept], go }, disk);
+    }
   }
 });
 
@@ -324,14 +360,10 @@ function diskAfter(p: Project, start: Image, run: Recording, steps: number): Dis
 }
 
 /** The numbers of the steps of a restore between its intent and its end. */
-function deadBetweenIntentAndEnd(p: Project, start: Image, run: Recording): number[] {
-  const intent = path.join('.agentic-qe', 'backups', '.restore-intent.json');
-  const disk = new Disk(p.root, start);
-  const between: number[] = [];
-  for (const [i, step] of run.steps.entries()) {
-    disk.apply(step);
-    if (disk.seen.has(intent)) between.push(i + 1);
-  }
-  assert.ok(between.length >= 5, 'a restore does nothing between intent and end');
-  return between;
+function betweenIntentAndEnd(p: Project, run: Recording): number[] {
+  const intent = path.join(p.backups, '.restore-intent.json');
+  const from = run.steps.findIndex((s) => s.do === 'rename' && s.to === intent);
+  const to = run.steps.findIndex((s) => s.do === 'unlink' && s.path === intent);
+  assert.ok(from > 0 && to > from + 5, 'a restore does nothing between intent and end');
+  return Array.from({ length: to - from }, (_, i) => from + 1 + i);
 }

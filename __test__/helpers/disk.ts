@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import type { Step } from './recording';
+import type { Action } from './recording';
 
 /** What is on a disk: for each relative path the bytes of a file, or `null` for a folder. */
 export type Image = Map<string, Buffer | null>;
@@ -123,7 +123,7 @@ export class Disk {
   }
 
   /** Does what a step did. */
-  apply(step: Step): void {
+  apply(step: Action): void {
     switch (step.do) {
       case 'open':
         return this.opened(step);
@@ -169,7 +169,7 @@ export class Disk {
     }
   }
 
-  private opened(step: Step & { do: 'open' }): void {
+  private opened(step: Action & { do: 'open' }): void {
     const place = this.place(step.path);
     let { inode } = place;
     if (!inode) {
@@ -228,7 +228,7 @@ export class Disk {
   }
 
   /** A step in words. */
-  describe(step: Step | undefined): string {
+  describe(step: Action | undefined): string {
     if (!step) return 'nothing yet';
     return 'path' in step ? `${step.do} ${this.name(step.path)}` : `${step.do} of descriptor ${step.fd}`;
   }
@@ -314,7 +314,7 @@ function identity(image: Image): string {
  * Everything, each once, that a power failure at any moment of a recording may leave; and the breaches of the order.
  * The recording begins on a `disk` on which, after a process that was killed, not everything may be certain.
  */
-export function remains(disk: Disk, { steps, reported }: { steps: Step[]; reported: number }): { all: Remains[]; breaches: string[]; end: Image } {
+export function remains(disk: Disk, { steps, reported }: { steps: Action[]; reported: number }): { all: Remains[]; breaches: string[]; end: Image } {
   const all = new Map<string, Remains>();
   const look = (done: number): void => {
     const isOver = done >= reported;
@@ -326,8 +326,10 @@ export function remains(disk: Disk, { steps, reported }: { steps: Step[]; report
   look(0);
   for (const [i, step] of steps.entries()) {
     disk.apply(step);
-    look(i + 1);
+    // Opening a file that is there leaves nothing new behind.
+    if (step.do !== 'open' || step.create || step.truncate || i + 1 === reported) look(i + 1);
   }
+  look(steps.length);
   return { all: [...all.values()], breaches: disk.breaches, end: disk.seen };
 }
 

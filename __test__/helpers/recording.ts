@@ -5,7 +5,12 @@ import * as path from 'node:path';
 import { bin, cleanEnv, exec, parseOne, tempFolder, type Context } from './project';
 
 /** One call that succeeded. Paths are absolute and inside the project. */
-export type Step =
+export type Step = Action & {
+  /** Which call it was, and the how many-th of its name in its thread: a point at which strace can make it fail. */
+  call: { name: string; when: number };
+};
+
+export type Action =
   | { do: 'open'; fd: number; path: string; create: boolean; truncate: boolean; append: boolean }
   | { do: 'write'; fd: number; bytes: Buffer; at?: number }
   | { do: 'copy'; from: number; fd: number; count: number }
@@ -24,11 +29,12 @@ export interface Recording {
 
 const traced = 'open openat creat write writev pwrite64 pwritev pwritev2 ftruncate truncate fallocate fsync fdatasync rename renameat renameat2 link linkat unlink unlinkat mkdir mkdirat rmdir copy_file_range sendfile splice lseek'.split(' ');
 
-/** Runs the command with `--json` in `root` and records it. */
-export async function record(t: Context, root: string, args: string[]): Promise<Recording> {
+/** Runs the command with `--json` in `root` and records it; one call fails on demand. */
+export async function record(t: Context, root: string, args: string[], failing?: Step['call']): Promise<Recording> {
   const log = path.join(tempFolder(t), 'trace');
   // Everything in hexadecimal: no byte of a name or a page can then be taken for strace's own punctuation.
   const options = ['-f', '-qq', '-y', '-xx', '-s', '4000000', '-e', 'signal=none', '-e', `trace=${traced.map((s) => `?${s}`).join(',')}`, '-o', log];
+  if (failing) options.push('-e', `inject=${failing.name}:error=EIO:when=${failing.when}`);
   const run = await exec('strace', [...options, process.execPath, bin, ...args, '--json'], { cwd: root, env: cleanEnv() });
   const { steps, reported } = parse(fs.readFileSync(log, 'latin1'), root);
   return { steps, reported, status: run.status, document: parseOne(run) };
@@ -38,22 +44,28 @@ export async function record(t: Context, root: string, args: string[]): Promise<
 function parse(log: string, root: string): { steps: Step[]; reported: number } {
   const steps: Step[] = [];
   const unfinished = new Map<string, string>();
+  const counts = new Map<string, number>();
   let reported: number | undefined;
   for (const line of log.split('\n')) {
     const m = /^(\d+)\s+(.*)$/.exec(line);
     if (!m) continue;
     const [, thread, rest] = m as unknown as [string, string, string];
+    const resumed = /^<\.\.\. (\w+) resumed>/.exec(rest);
+    const name = resumed?.[1] ?? /^(\w+)\(/.exec(rest)?.[1];
+    if (name === undefined) continue;
+    const counter = `${thread} ${name}`;
+    const when = (counts.get(counter) ?? 0) + (resumed ? 0 : 1);
+    counts.set(counter, when);
     if (rest.endsWith('<unfinished ...>')) {
       unfinished.set(thread, rest.slice(0, -'<unfinished ...>'.length).trimEnd());
       continue;
     }
-    const resumed = /^<\.\.\. \w+ resumed>/.exec(rest);
     const text = resumed ? `${unfinished.get(thread)}${rest.slice(resumed[0].length)}` : rest;
-    const call = /^(\w+)\((.*)\)\s+= (\d+)/.exec(text);
+    const call = /^\w+\((.*)\)\s+= (\d+)/.exec(text);
     if (!call) continue;
-    const step = read(call[1]!, call[2]!.split(/,\s*/), Number(call[3]), root);
-    if (step === 'said') reported ??= steps.length;
-    else if (step) steps.push(step);
+    const action = read(name, call[1]!.split(/,\s*/), Number(call[2]), root);
+    if (action === 'said') reported ??= steps.length;
+    else if (action) steps.push({ ...action, call: { name, when } });
   }
   assert.ok(reported !== undefined, 'the command said nothing on standard output');
   return { steps, reported };
@@ -82,13 +94,13 @@ function isInside(at: string, root: string): boolean {
   return (at === root || at.startsWith(root + path.sep)) && !at.endsWith('-shm');
 }
 
-function read(name: string, args: string[], result: number, root: string): Step | 'said' | undefined {
+function read(name: string, args: string[], result: number, root: string): Action | 'said' | undefined {
   /** The path that is argument `i`, below the folder that argument `i - 1` is. */
   const pathAt = (i: number): string => {
     const folder = /^(?:\d+|AT_FDCWD)<([^>]*)>/.exec(args[i - 1] ?? '')?.[1];
     return path.resolve(folder ? decode(folder) : root, decode(args[i]!));
   };
-  const inside = (step: Step & { path: string; to?: string }): Step | undefined => {
+  const inside = (step: Action & { path: string; to?: string }): Action | undefined => {
     const touched = [step.path, step.to ?? step.path].map((p) => isInside(p, root));
     assert.equal(touched[0], touched[1], `${step.path} was renamed out of the project or into it`);
     return touched[0] ? step : undefined;
@@ -97,7 +109,7 @@ function read(name: string, args: string[], result: number, root: string): Step 
     const d = descriptor(args[i]!, root);
     return d && make(d.fd);
   };
-  const opened = (i: number, flags: string): Step | undefined => inside({ do: 'open', fd: result, path: pathAt(i), create: flags.includes('O_CREAT'), truncate: flags.includes('O_TRUNC'), append: flags.includes('O_APPEND') });
+  const opened = (i: number, flags: string): Action | undefined => inside({ do: 'open', fd: result, path: pathAt(i), create: flags.includes('O_CREAT'), truncate: flags.includes('O_TRUNC'), append: flags.includes('O_APPEND') });
   switch (name) {
     case 'open':
       return opened(0, args[1]!);

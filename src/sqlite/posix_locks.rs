@@ -80,6 +80,12 @@ pub(super) fn system_error(connection: &rusqlite::Connection) -> Option<std::io:
 #[cfg(unix)]
 pub use platform::{open_parked, release};
 
+/// Gives the standard descriptors that this process has closed to `/dev/null`, as Node and SQLite do when they start or
+/// open. Their numbers would go to what is opened next, and a stray print then lands in a database or a backup.
+pub fn occupy_standard_descriptors() {
+    platform::occupy_standard_descriptors();
+}
+
 /// Closes the parked descriptors whose file has lost its name: nobody can lock it or come back to it by name.
 pub fn close_nameless() {
     platform::close_nameless();
@@ -96,6 +102,8 @@ mod platform {
     }
 
     pub fn close_nameless() {}
+
+    pub fn occupy_standard_descriptors() {}
 }
 
 #[cfg(unix)]
@@ -284,6 +292,7 @@ mod platform {
 
     /// SQLite's `open`.
     unsafe extern "C" fn reusing_open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
+        occupy_standard_descriptors();
         if !PRIVATE.get() && flags & (libc::O_EXCL | libc::O_TRUNC) == 0 {
             // SAFETY: SQLite passes a NUL-terminated path.
             if let Some(fd) = take_parked(unsafe { CStr::from_ptr(path) }, flags & libc::O_ACCMODE) {
@@ -292,6 +301,24 @@ mod platform {
         }
         // SAFETY: SQLite's own arguments, passed on.
         unsafe { libc::open(path, flags, mode) }
+    }
+
+    pub fn occupy_standard_descriptors() {
+        for standard in 0..=libc::STDERR_FILENO {
+            // SAFETY: F_GETFD takes no argument and changes nothing, whatever the number is.
+            if unsafe { libc::fcntl(standard, libc::F_GETFD) } >= 0 {
+                continue;
+            }
+            // The lowest free number is this one, unless another thread is faster. If there is no `/dev/null`, SQLite
+            // refuses a low descriptor by itself.
+            // SAFETY: a NUL-terminated path; a descriptor that came out higher is ours and closed again.
+            unsafe {
+                let fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+                if fd > libc::STDERR_FILENO {
+                    libc::close(fd);
+                }
+            }
+        }
     }
 
     fn fstat(fd: c_int) -> Option<libc::stat> {
@@ -344,7 +371,9 @@ mod platform {
             let mut s: libc::stat = std::mem::zeroed();
             (libc::stat(path.as_ptr(), &mut s) == 0).then_some(s)
         }?;
-        let i = list.iter().position(|p| (p.device, p.inode, p.access) == (s.st_dev, s.st_ino, access))?;
+        // A standard one is of no use to SQLite, which would give it back and ask again for ever.
+        let usable = |p: &Parked| p.descriptor > libc::STDERR_FILENO;
+        let i = list.iter().position(|p| usable(p) && (p.device, p.inode, p.access) == (s.st_dev, s.st_ino, access))?;
         Some(list.swap_remove(i).descriptor)
     }
 
@@ -352,6 +381,7 @@ mod platform {
     /// file back with [`release`] and never closes it otherwise.
     pub fn open_parked(path: &Path) -> std::io::Result<ManuallyDrop<File>> {
         let c_path = CString::new(path.as_os_str().as_bytes())?;
+        occupy_standard_descriptors();
         let fd = match take_parked(&c_path, libc::O_RDONLY) {
             Some(fd) => fd,
             // O_NONBLOCK: a fifo that took the file's place must not hang us.
