@@ -130,7 +130,7 @@ async function check(p: Project, trial: Trial, run: Recording, left: Remains, en
 
   const now = states(p, trial.databases);
   const end = (['after', 'before', 'meanwhile'] as const).find((e) => now.every((s, k) => s === ends[e][k]));
-  assert.ok(end, `the databases are of no one state: ${trial.databases.map((n, k) => `${n} is ${now[k] === ends.before[k] ? 'as before' : now[k] === ends.after[k] ? 'as after' : 'neither'}`).join(', ')}`);
+  assert.ok(end, `the databases are of no one state: ${trial.databases.map((n, k) => `${n} is as ${(Object.keys(ends) as End[]).filter((e) => now[k] === ends[e][k]).join(' and ') || 'never'}`).join(', ')}`);
   if (trial.ends) assert.ok(trial.ends.includes(end), `the databases are as ${end} it`);
   if (left.reported) {
     assert.deepEqual(now, ends.after, 'what was reported as done is undone');
@@ -205,6 +205,44 @@ async function changed(t: Context, options: backup.CreateBackupOptions = {}): Pr
   return { p, ts, before };
 }
 
+/** A project and a set to be put back. */
+interface Restorable {
+  p: Project;
+  ts: string;
+  databases: string[];
+}
+
+/** Two of three databases are gone, a -journal and a -wal of theirs are not. */
+async function withMissing(t: Context): Promise<Restorable> {
+  const p = quickProject(t);
+  const databases = ['agentdb.db', 'data/journal.db', 'data/wal.db'];
+  makeDatabase(p.at('agentdb.db'), small);
+  makeDatabase(p.at('data/journal.db'), small);
+  makeDatabase(p.at('data/wal.db'), { ...small, journal: 'wal' });
+  const ts = await made(p, { databases });
+  withDatabase(p.at('agentdb.db'), (db) => addRows(db, 50, 10));
+  for (const n of ['data/journal.db', 'data/wal.db']) withDatabase(p.at(n), (db) => addRows(db, 50, 10));
+  leaveJournal(p.at('data/journal.db'));
+  leaveOpen(p.at('data/wal.db'), (db) => db.exec('UPDATE episodes SET embedding = randomblob(500)'));
+  for (const n of ['data/journal.db', 'data/wal.db']) fs.rmSync(p.at(n));
+  return { p, ts, databases };
+}
+
+/** Databases whose pages have another size than in their set. */
+async function withOtherPages(t: Context): Promise<Restorable> {
+  const p = quickProject(t);
+  const databases = ['.agentic-qe/memory.db', 'agentdb.db'];
+  makeDatabase(p.at('agentdb.db'), small);
+  makeDatabase(p.at('.agentic-qe/memory.db'), { ...small, journal: 'wal' });
+  const ts = await made(p);
+  for (const [n, journal] of [['agentdb.db', 'delete'], ['.agentic-qe/memory.db', 'wal']] as const) {
+    fs.rmSync(p.at(n));
+    makeDatabase(p.at(n), { rows: 14, pageSize: 2048, journal });
+  }
+  leaveOpen(p.at('.agentic-qe/memory.db'), (db) => db.exec("INSERT INTO patterns VALUES ('late', 'in the -wal')"));
+  return { p, ts, databases };
+}
+
 test('power loss while the first backup is made: it is there whole or not at all, and there once it is reported', { timeout: 600_000 }, async (t) => {
   const p = quickProject(t);
   const databases = ['agentdb.db', 'memory.db', 'notes.db'];
@@ -244,17 +282,7 @@ test('power loss during a restore from an archive: what it unpacks is there as l
 });
 
 test('power loss while missing databases are restored: none appears beside the -wal or -journal of the one that is gone', { timeout: 600_000 }, async (t) => {
-  const p = quickProject(t);
-  const databases = ['agentdb.db', 'data/journal.db', 'data/wal.db'];
-  makeDatabase(p.at('agentdb.db'), small);
-  makeDatabase(p.at('data/journal.db'), small);
-  makeDatabase(p.at('data/wal.db'), { ...small, journal: 'wal' });
-  const ts = await made(p, { databases });
-  withDatabase(p.at('agentdb.db'), (db) => addRows(db, 50, 10));
-  for (const n of ['data/journal.db', 'data/wal.db']) withDatabase(p.at(n), (db) => addRows(db, 50, 10));
-  leaveJournal(p.at('data/journal.db'));
-  leaveOpen(p.at('data/wal.db'), (db) => db.exec('UPDATE episodes SET embedding = randomblob(500)'));
-  for (const n of ['data/journal.db', 'data/wal.db']) fs.rmSync(p.at(n));
+  const { p, ts, databases } = await withMissing(t);
   const stale = new Map(['data/journal.db-journal', 'data/wal.db-wal'].map((n) => [n, hashOf(p.at(n))]));
   await prove(t, p, 'restore of missing databases', {
     args: ['restore', ts, '--force'],
@@ -278,16 +306,7 @@ test('power loss while a project is restored into an empty folder: its folders a
 });
 
 test('power loss while databases are rebuilt with another page size: no -wal or -journal comes back over them', { timeout: 600_000 }, async (t) => {
-  const p = quickProject(t);
-  const databases = ['.agentic-qe/memory.db', 'agentdb.db'];
-  makeDatabase(p.at('agentdb.db'), small);
-  makeDatabase(p.at('.agentic-qe/memory.db'), { ...small, journal: 'wal' });
-  const ts = await made(p);
-  for (const [n, journal] of [['agentdb.db', 'delete'], ['.agentic-qe/memory.db', 'wal']] as const) {
-    fs.rmSync(p.at(n));
-    makeDatabase(p.at(n), { rows: 14, pageSize: 2048, journal });
-  }
-  leaveOpen(p.at('.agentic-qe/memory.db'), (db) => db.exec("INSERT INTO patterns VALUES ('late', 'in the -wal')"));
+  const { p, ts, databases } = await withOtherPages(t);
   await prove(t, p, 'restore with another page size', { args: ['restore', ts, '--force'], databases, stay: [ts] });
 });
 
@@ -303,21 +322,35 @@ test('power loss during delete and clean: a set is there whole or not at all, an
   await prove(t, p, 'clean', { args: ['clean', '1'], databases: three, stay: [first, second, third] });
 });
 
-test('power loss after a restore was killed, while it is finished or undone: what the dead run did not flush is not relied on', { timeout: 600_000 }, async (t) => {
+test('power loss after a restore was killed, while it is finished: what the dead run did not flush is not relied on', { timeout: 1_800_000 }, async (t) => {
+  const kinds: [string, number, Restorable][] = [
+    ['of changed databases', 4, { ...(await changed(t)), databases: three }],
+    ['of missing databases', 2, await withMissing(t)],
+    ['with another page size', 2, await withOtherPages(t)],
+  ];
+  for (const [kind, some, { p, ts, databases }] of kinds) {
+    const start = imageOf(p.root);
+    const run = await record(t, p.root, ['restore', ts, '--force']);
+    const dead = betweenIntentAndEnd(p, run);
+    // Killed before a flush, when what it had done could be seen and did not last; and at the very end.
+    const unflushed = dead.filter((n) => run.steps[n]?.do === 'sync');
+    for (const n of new Set([...(full ? unflushed : chosen(unflushed, some)), dead.at(-1)!])) {
+      const disk = diskAfter(p, start, run, n);
+      materialise(p.root, disk.seen);
+      await prove(t, p, `recover, finishing a restore ${kind}`, { args: ['recover'], databases, stay: [ts] }, disk);
+    }
+  }
+});
+
+test('power loss while a dead restore is undone because its backup is gone: it is undone in the end', { timeout: 600_000 }, async (t) => {
   const { p, ts } = await changed(t);
   const start = imageOf(p.root);
   const run = await record(t, p.root, ['restore', ts, '--force']);
   const dead = betweenIntentAndEnd(p, run);
-  const trial: Trial = { args: ['recover'], databases: three, stay: [ts] };
-  for (const [name, n] of [['what had only begun', dead[0]!], ['what was half done', dead[dead.length >> 1]!], ['what was all but done', dead.at(-1)!]] as const) {
-    const disk = diskAfter(p, start, run, n);
-    materialise(p.root, disk.seen);
-    await prove(t, p, `recover, finishing ${name}`, trial, disk);
-  }
   const { seen } = diskAfter(p, start, run, dead[dead.length >> 1]!);
   for (const name of three.slice(0, 2)) seen.set(path.relative(p.root, copyOf(p.backups, ts, name)), Buffer.alloc(700));
   materialise(p.root, seen);
-  await prove(t, p, 'recover, undoing', { ...trial, broken: ts, ends: ['after'] });
+  await prove(t, p, 'recover, undoing', { args: ['recover'], databases: three, stay: [ts], broken: ts, ends: ['after'] });
 });
 
 test('power loss while a failed restore is put back: it is not half finished afterwards', { timeout: 600_000 }, async (t) => {
