@@ -214,6 +214,18 @@ export class Disk {
       if (elsewhere.length > 0) left.push({ changes: elsewhere, what: `${p.what} (the old name)` });
     }
     this.pending = left;
+    this.forget();
+  }
+
+  /** Leaves out of account what is pending in folders that are gone for certain. */
+  private forget(): void {
+    const there = new Set<Inode>([this.root]);
+    // Set iteration goes on with what is added meanwhile.
+    for (const folder of there) {
+      for (const names of [folder.entries!, this.certain.get(folder)!]) for (const inode of names.values()) if (inode.isFolder) there.add(inode);
+    }
+    for (const p of this.pending) for (const c of p.changes) if (c.inode?.isFolder) there.add(c.inode);
+    this.pending = this.pending.filter((p) => p.changes.some((c) => there.has(c.folder)));
   }
 
   private assure({ folder, name, inode }: Change): void {

@@ -29,22 +29,24 @@ pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock)
     };
     // An operation that was asked to stop must not leave databases half restored.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
-    let recovery = settle(&ctx, project, lock, &intent).map_err(|e| {
+    let settled = flush_targets(&intent).and_then(|()| settle(&ctx, project, lock, &intent));
+    let recovery = settled.map_err(|e| {
         let message = format!("the restore of {} was interrupted and can't be finished now", intent.timestamp);
         let code = e.code;
         e.wrap(code, message)
     })?;
-    flush_targets(&intent)?;
     Intent::remove(lock)?;
     durable::remove_dir_all(&work)?;
     Ok(recovery)
 }
 
-/// What the run that died had done to a target may be seen and yet not last: it died before it was flushed.
+/// What the run that died had done to a target may be seen and yet not last: it died before it was flushed. How far it
+/// got is judged by what is seen, and SQLite takes a journal whose name it finds for one that has lasted.
 fn flush_targets(intent: &Intent) -> Result<()> {
     for target in intent.targets.iter().map(|t| &t.job.target) {
-        raw_file::flush(target)?;
-        raw_file::flush(&side_file(target, "-wal"))?;
+        for suffix in ["", "-wal", "-journal"] {
+            raw_file::flush(&side_file(target, suffix))?;
+        }
         let folder = durable::parent_of(target);
         if folder.exists() {
             durable::sync_dir(folder)?;
