@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, Result};
 
@@ -40,12 +40,40 @@ pub fn set_owner_like(file: &File, like: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a folder with mode 0700 whatever the umask; an existing one is an error.
+/// Creates a folder with mode 0700 whatever the umask; an existing one is an error. Durable after [`sync_dir`] of the
+/// folder it is in.
 pub fn create_private_dir(path: &Path) -> Result<()> {
-    fs::create_dir(path).context("create the folder", path)?;
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).context("create the folder", path)?;
     #[cfg(unix)]
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).context("set the mode of", path)?;
     Ok(())
+}
+
+/// Creates `path` and the folders above it that are missing, with the mode the umask leaves. Durable when it returns.
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    create_dir_all(parent)?;
+    match fs::create_dir(path) {
+        // Another run was faster; its folder is as good as ours once it is durable.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        other => other.context("create the folder", path)?,
+    }
+    sync_dir(parent)
+}
+
+/// The folder that `path` is in.
+pub fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 /// Writes a new file. Its bytes are durable when this returns, its name is so after [`sync_dir`].
@@ -78,6 +106,25 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
 /// Renames `from` over `to`. Durable after [`sync_dir`].
 pub fn rename_over(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).context("put in place", to)
+}
+
+/// Moves `path` out of the way, to its own name with `suffix`, or if that is taken with a number after it: what was moved
+/// aside before is nobody's to overwrite. Returns where it is. Durable after [`sync_dir`].
+pub fn move_aside(path: &Path, suffix: &str) -> Result<PathBuf> {
+    let named = |more: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        name.push(more);
+        PathBuf::from(name)
+    };
+    let mut to = named("");
+    for n in 2u32.. {
+        match rename_new(path, &to) {
+            Err(e) if e.io_kind() == Some(io::ErrorKind::AlreadyExists) => to = named(&format!("~{n}")),
+            other => return other.map(|()| to),
+        }
+    }
+    Ok(to)
 }
 
 /// Makes the names in `dir` durable.

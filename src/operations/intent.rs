@@ -39,7 +39,7 @@ pub(super) struct Intent {
 }
 
 /// One database of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct IntentTarget {
     pub job: Job,
     pub method: Method,
@@ -66,10 +66,9 @@ impl Intent {
 
     /// The intent to undo what was done to the targets that `is_reached` names. Written before the first of them is put
     /// back: what is half undone looks to recovery like what is half restored.
-    pub fn undoing(mut self, is_reached: impl Fn(&Job) -> bool) -> Self {
-        self.undoing = true;
-        self.targets.retain(|t| is_reached(&t.job));
-        self
+    pub fn undoing(&self, is_reached: impl Fn(&Job) -> bool) -> Self {
+        let targets = self.targets.iter().filter(|t| is_reached(&t.job)).cloned().collect();
+        Intent { timestamp: self.timestamp.clone(), safety: self.safety.clone(), targets, undoing: true, ..*self }
     }
 
     /// The same with other targets.
@@ -77,14 +76,19 @@ impl Intent {
         Intent { targets, ..self }
     }
 
-    /// Makes the intent durable. From here on, the restore will be finished, or undone, by whoever comes next.
+    /// Makes the intent durable, after what it speaks of. From here on, the restore will be finished, or undone, by
+    /// whoever comes next.
     pub fn write(&self, lock: &StoreLock) -> Result<()> {
         let path = lock.dir.join(names::INTENT);
-        let staged = lock.dir.join(names::RESTORE_DIR).join("intent.json");
+        let work = lock.dir.join(names::RESTORE_DIR);
+        let staged = work.join("intent.json");
         let json = serde_json::to_vec_pretty(&self.relative_to(&lock.dir))
             .map_err(|e| Error::new(Code::IoError, format!("cannot write {}: {e}", path.display())).caused_by(e))?;
         durable::remove_file(&staged)?;
         durable::write_new(&staged, &json)?;
+        // Staged files that went with the power would look as if they had been put in place.
+        durable::sync_dir(&work)?;
+        durable::sync_dir(&lock.dir)?;
         durable::rename_over(&staged, &path)?;
         durable::sync_dir(&lock.dir)
     }

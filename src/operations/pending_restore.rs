@@ -12,7 +12,8 @@ use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::project::Project;
-use crate::sqlite::page_writer;
+use crate::sqlite::connection::side_file;
+use crate::sqlite::{page_writer, raw_file};
 use crate::store::lock::StoreLock;
 
 /// Finishes the restore that died after its intent was written; undoes it if its backup is not there any more. What the
@@ -20,13 +21,18 @@ use crate::store::lock::StoreLock;
 pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock) -> Result<Recovery> {
     let work = lock.dir.join(names::RESTORE_DIR);
     let Some(intent) = Intent::read(lock)? else {
-        durable::remove_dir_all(&work)?;
+        if durable::is_there(&work)? {
+            // An intent removed by a run that died then may come back with the power, and needs what is in there.
+            durable::sync_dir(&lock.dir)?;
+            durable::remove_dir_all(&work)?;
+        }
         return Ok(Recovery::default());
     };
     let intent = intent_trust::accept(intent, project, lock)?;
     // An operation that was asked to stop must not leave databases half restored.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
-    let recovery = settle(&ctx, project, lock, &intent).map_err(|e| {
+    let settled = flush_targets(&intent).and_then(|()| settle(&ctx, project, lock, &intent));
+    let recovery = settled.map_err(|e| {
         let message = format!("the restore of {} was interrupted and can't be finished now", intent.timestamp);
         let code = e.code;
         e.wrap(code, message)
@@ -36,6 +42,21 @@ pub(super) fn settle_pending(ctx: &Context, project: &Project, lock: &StoreLock)
     Ok(recovery)
 }
 
+/// What the run that died had done to a target may be seen and yet not last: it died before it was flushed. How far it
+/// got is judged by what is seen, and SQLite takes a journal whose name it finds for one that has lasted.
+fn flush_targets(intent: &Intent) -> Result<()> {
+    for target in intent.targets.iter().map(|t| &t.job.target) {
+        for suffix in ["", "-wal", "-journal"] {
+            raw_file::flush(&side_file(target, suffix))?;
+        }
+        let folder = durable::parent_of(target);
+        if folder.exists() {
+            durable::sync_dir(folder)?;
+        }
+    }
+    Ok(())
+}
+
 fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -> Result<Recovery> {
     let timestamp: Timestamp = intent.timestamp.parse()?;
     let mut reached = Vec::new();
@@ -43,6 +64,7 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
     if intent.undoing {
         let all: Vec<&IntentTarget> = intent.targets.iter().collect();
         match undo(ctx, project, lock, intent, timestamp, &all, "it had failed") {
+            // Without the state before there is no way but on.
             Err(e) if is_unusable(&e) => missing = all,
             settled => return settled,
         }
@@ -73,7 +95,10 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
             reenter_wal(ctx, intent, &mut recovery.warnings);
             Ok(recovery)
         }
-        Err(e) if is_backup_gone(&e, &jobs) => undo(ctx, project, lock, intent, timestamp, &reached, &format!("it can't be finished: {e}")),
+        Err(e) if is_backup_gone(&e, &jobs) => {
+            intent.undoing(|job| reached.iter().any(|t| t.job.source == job.source)).write(lock)?;
+            undo(ctx, project, lock, intent, timestamp, &reached, &format!("it can't be finished: {e}"))
+        }
         Err(e) => Err(e),
     }
 }

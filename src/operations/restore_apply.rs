@@ -61,7 +61,8 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
 
     let safety = save(ctx, project, lock, &mut targets, wish, &earlier, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
-    let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, &ctx.monitor)).collect::<Result<Vec<_>>>();
+    let prepared =
+        targets.into_iter().map(|t| restore_prepare::prepare(t, lock, wish.write_intent, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
         Ok(prepared) => prepared,
         Err(e) => return Err(forget(lock, safety, e)),
@@ -101,7 +102,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
             Intent::remove(lock).unwrap_or_else(|e| warnings.push(format!("restored; the note of it could not be removed: {e}")));
         }
         Ok(()) => {}
-        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, intent, &done, safety, e)),
+        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, &intent, &done, safety, e)),
         Err(e) => return Err(e),
     }
     Ok(Applied { safety, databases, warnings })
@@ -228,23 +229,25 @@ fn undo(
     ctx: &Context,
     project: &Project,
     lock: &StoreLock,
-    intent: Intent,
+    intent: &Intent,
     done: &[Done],
     safety: Option<Timestamp>,
     cause: Error,
 ) -> Error {
-    let restoring = intent.timestamp.clone();
-    let undone = intent
-        .undoing(|job| done.iter().any(|d| d.job.source == job.source))
-        .write(lock)
-        .and_then(|()| restoring.parse())
+    let restoring = &intent.timestamp;
+    // If the note of it can't be made, the undoing itself still can; only dying in the middle of it would be worse.
+    let noted = intent.undoing(|job| done.iter().any(|d| d.job.source == job.source)).write(lock);
+    let undone = restoring
+        .parse()
         .and_then(|timestamp| undo_each(ctx, project, lock, timestamp, done.iter().map(|d| (&d.job, d.created)), safety))
         .and_then(|()| Intent::remove(lock));
     match undone {
         Ok(()) => cause.wrap(Code::RestoreRolledBack, format!("restoring {restoring} failed and every database is as it was before")),
         Err(e) => {
             let kept = safety.map_or_else(|| "nothing was there before".to_owned(), |t| format!("the state before is in backup {t}"));
-            let message = format!("restoring {restoring} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`");
+            let noted = noted.map_or_else(|n| format!(", which could not even be noted ({n})"), |()| String::new());
+            let message =
+                format!("restoring {restoring} failed ({cause}), and so did undoing it ({e}){noted}; {kept}. Run `aqe-backup recover`");
             Error::new(Code::RestoreIncomplete, message).caused_by(cause)
         }
     }
@@ -254,23 +257,21 @@ fn undo(
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
-    if !durable::is_there(&job.target)? {
-        return Ok(());
-    }
-    let mut beside = Vec::new();
-    for path in side_files {
+    let mut there = Vec::new();
+    for path in std::iter::once(job.target.clone()).chain(side_files) {
         if durable::is_there(&path)? {
-            beside.push(path);
+            there.push(path);
         }
     }
-    if beside.is_empty() && restore_prepare::same_bytes(&job.target, &job.file)? {
+    if there == [job.target.clone()] && restore_prepare::same_bytes(&job.target, &job.file)? {
         durable::remove_file(&job.target)?;
     } else {
-        for path in std::iter::once(&job.target).chain(&beside) {
-            durable::rename_over(path, &side_file(path, &format!(".undone-{timestamp}")))?;
+        // A run that died here may have moved some of them.
+        for path in &there {
+            durable::move_aside(path, &format!(".undone-{timestamp}"))?;
         }
     }
-    durable::sync_dir(job.target.parent().unwrap_or(&job.target))
+    durable::sync_dir(durable::parent_of(&job.target))
 }
 
 /// Puts reached targets back from the safety set; files that the restore created are moved aside, not deleted, since

@@ -1,6 +1,6 @@
 //! The second half of a restore: everything that was prepared takes effect, one target after the other, and is proven.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -70,42 +70,38 @@ pub(super) fn carry_out(
 /// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. If it fails, `target` is as
 /// it was.
 fn place(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
-    let folder = target.parent().unwrap_or(target);
-    fs::create_dir_all(folder).context("create the folder", folder)?;
+    let folder = durable::parent_of(target);
+    durable::create_dir_all(folder)?;
     for suffix in ["-wal", "-shm", "-journal"] {
         move_aside(&side_file(target, suffix), timestamp, warnings)?;
     }
-    let like = if replaces { target } else { folder };
-    let file = File::open(staged).context("open", staged)?;
-    // Before the mode: a change of owner takes some of its bits away.
-    durable::set_owner_like(&file, like).context("set the owner of", staged)?;
-    if let Some(mode) = mode {
-        durable::set_mode(&file, mode).context("set the mode of", staged)?;
-    }
+    // A WAL or journal that came back with the power would be replayed into the new file.
+    durable::sync_dir(folder)?;
     let rename = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
     match rename(staged) {
         // The backups folder lies on another file system: copy first, so that the name still appears all at once.
         Err(e) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
             let beside = side_file(target, ".aqe-restoring");
-            copy_across(staged, &beside, like, mode)?;
+            copy_across(staged, &beside, mode)?;
             rename(&beside)
         }
         renamed => renamed,
     }
 }
 
-/// Makes the new name durable.
+/// Makes the new name durable, and then that the old one is gone: its absence is how recovery knows that the target was
+/// reached.
 fn settle(staged: &Path, target: &Path) -> Result<()> {
-    durable::sync_dir(target.parent().unwrap_or(target))?;
-    // Its absence is how recovery knows that the target was reached.
-    durable::remove_file(staged)
+    durable::sync_dir(durable::parent_of(target))?;
+    durable::remove_file(staged)?;
+    durable::sync_dir(durable::parent_of(staged))
 }
 
-fn copy_across(staged: &Path, to: &Path, like: &Path, mode: Option<u32>) -> Result<()> {
+fn copy_across(staged: &Path, to: &Path, mode: Option<u32>) -> Result<()> {
     durable::remove_file(to)?;
     let mut out = durable::create_exclusive(to)?;
     io::copy(&mut File::open(staged).context("open", staged)?, &mut out).context("write", to)?;
-    durable::set_owner_like(&out, like).context("set the owner of", to)?;
+    durable::set_owner_like(&out, staged).context("set the owner of", to)?;
     durable::set_mode(&out, mode.unwrap_or(0o600)).context("set the mode of", to)?;
     out.sync_all().context("flush", to)
 }
@@ -115,8 +111,7 @@ fn move_aside(path: &Path, timestamp: Timestamp, warnings: &mut Vec<String>) -> 
     if !durable::is_there(path)? {
         return Ok(());
     }
-    let aside = side_file(path, &format!(".stale-{timestamp}"));
-    durable::rename_over(path, &aside)?;
+    let aside = durable::move_aside(path, &format!(".stale-{timestamp}"))?;
     warnings.push(format!("{} belonged to a database that is gone; it was moved to {}", path.display(), aside.display()));
     Ok(())
 }

@@ -32,8 +32,8 @@ pub(super) struct Prepared {
     pub ready: Ready,
 }
 
-/// Does everything but the commit.
-pub(super) fn prepare(target: Target, lock: &StoreLock, monitor: &Monitor) -> Result<Prepared> {
+/// Does everything but the commit. `first`: not in the course of finishing or undoing a restore that has begun.
+pub(super) fn prepare(target: Target, lock: &StoreLock, first: bool, monitor: &Monitor) -> Result<Prepared> {
     let job = target.job;
     let ready = match target.hold {
         Hold::Delta { mut live, facts } => {
@@ -66,7 +66,7 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, monitor: &Monitor) -> Re
             live.ignore_cancellation();
             Ready::Rebuild { live, facts: None, layout_differed: false }
         }
-        Hold::Put { replaces } => prepare_put(&job, replaces, lock, monitor)?,
+        Hold::Put { replaces } => prepare_put(&job, replaces, lock, first, monitor)?,
     };
     Ok(Prepared { job, ready })
 }
@@ -88,19 +88,32 @@ fn require_hash(job: &Job, hash: &str) -> Result<()> {
 }
 
 /// Copies a file that will take the target's place, checked and durable, into our working folder.
-fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, monitor: &Monitor) -> Result<Ready> {
+fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, first: bool, monitor: &Monitor) -> Result<Ready> {
     if replaces && same_bytes(&job.target, &job.file)? {
         return Ok(Ready::Unchanged);
     }
     let work = lock.dir.join(names::RESTORE_DIR);
-    let staged = (0..).map(|n: u32| work.join(format!("put-{n}"))).find(|p| !p.exists()).unwrap_or_default();
+    // Never a name that an intent has: whether that file is there says how far its restore got.
+    let prefix = if first { "put" } else { "again" };
+    let staged = (0..).map(|n: u32| work.join(format!("{prefix}-{n}"))).find(|p| !p.exists()).unwrap_or_default();
     let mut out = durable::create_exclusive(&staged)?;
     let mut file = File::open(&job.file).context("open", &job.file)?;
     io::copy(&mut file, &mut out).context("write", &staged)?;
+    let mode = if replaces { mode_of(&job.target)? } else { None }.or(job.mode);
+    // Before the flush: owner and mode have to last as long as the bytes. The owner first: a change of it takes some bits away.
+    durable::set_owner_like(&out, owner_to_be(job, replaces)).context("set the owner of", &staged)?;
+    if let Some(mode) = mode {
+        durable::set_mode(&out, mode).context("set the mode of", &staged)?;
+    }
     out.sync_all().context("flush", &staged)?;
     require_hash(job, &hash_file(&Job { file: staged.clone(), ..job.clone() }, monitor)?)?;
-    let present = if replaces { mode_of(&job.target)? } else { None };
-    Ok(Ready::Put { staged, replaces, mode: present.or(job.mode) })
+    Ok(Ready::Put { staged, replaces, mode })
+}
+
+/// Whose owner a file put in place gets: that of the file it replaces, else of the folder (or the nearest there is).
+fn owner_to_be(job: &Job, replaces: bool) -> &Path {
+    let mut folders = job.target.ancestors().skip(1);
+    if replaces { &job.target } else { folders.find(|a| a.is_dir()).unwrap_or(&job.target) }
 }
 
 /// Whether a live file has the same bytes as a copy.

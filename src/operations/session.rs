@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::progress::Phase;
 use crate::project::{Discovery, Project};
 use crate::sqlite::connection::Patience;
+use crate::sqlite::posix_locks;
 use crate::store::catalog;
 use crate::store::lock::{self, StoreLock};
 use crate::store::staging;
@@ -13,6 +14,8 @@ use crate::store::staging;
 impl Context {
     /// The project these options speak of.
     pub(super) fn project(&self) -> Result<Project> {
+        // Every verb comes by here before it opens a file.
+        posix_locks::occupy_standard_descriptors();
         Project::open(self.root.as_deref(), self.backup_dir.as_deref())
     }
 

@@ -11,6 +11,7 @@ use super::connection::{Facts, Live, Patience, immutable_uri};
 use super::failure::translate;
 use super::header;
 use super::posix_locks::with_private_files;
+use crate::durable;
 use crate::error::{Code, Error, Result};
 
 /// What [`write_delta`] did, still uncommitted.
@@ -124,6 +125,9 @@ pub fn rebuild(mut live: Live, backup: &Path, facts: Option<&Facts>) -> Result<u
     if facts.is_some_and(Facts::is_wal) {
         // A page size can't change in WAL mode; leaving it needs the database to ourselves, which we have.
         set_journal_mode(&live, "delete")?;
+        // A WAL that came back with the power would be replayed into the new pages. The transaction to come flushes the
+        // folder only if its journal is new.
+        durable::sync_dir(durable::parent_of(live.path()))?;
     }
     with_private_files(|| copy_into(&mut live, backup))
 }

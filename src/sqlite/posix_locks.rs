@@ -45,7 +45,7 @@ pub fn install() -> Result<()> {
     if !*installed {
         watch_failures()?;
         platform::install(is_own_process())?;
-        prove_dbpage()?;
+        prove_build()?;
         *installed = true;
     }
     Ok(())
@@ -60,11 +60,25 @@ fn unsafe_platform(reason: &str) -> Error {
     )
 }
 
-/// The page stream needs `sqlite_dbpage`; a build without it must fail at load, not in mid-backup.
-fn prove_dbpage() -> Result<()> {
-    rusqlite::Connection::open_in_memory().and_then(|c| c.prepare("SELECT data FROM sqlite_dbpage").map(drop)).map_err(|e| {
-        unsafe_platform(&format!("this build of SQLite lacks sqlite_dbpage ({e}); build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"))
-    })
+/// What `synchronous` has to be for a commit to outlive a power failure in rollback mode: `EXTRA`.
+const EXTRA: i64 = 3;
+
+/// The page stream needs `sqlite_dbpage`, and a restore commits that last; a build that lacks either must fail at load,
+/// not in mid-backup or with the power.
+fn prove_build() -> Result<()> {
+    let proof = || {
+        let c = rusqlite::Connection::open_in_memory()?;
+        c.prepare("SELECT data FROM sqlite_dbpage").map(drop)?;
+        c.query_row("PRAGMA synchronous", [], |r| r.get::<_, i64>(0))
+    };
+    let way_out = "build with the LIBSQLITE3_FLAGS of .cargo/config.toml";
+    match proof() {
+        Ok(EXTRA) => Ok(()),
+        Ok(other) => {
+            Err(unsafe_platform(&format!("this build of SQLite flushes too little (synchronous is {other}, not {EXTRA}); {way_out}")))
+        }
+        Err(e) => Err(unsafe_platform(&format!("this build of SQLite lacks sqlite_dbpage ({e}); {way_out}"))),
+    }
 }
 
 /// Runs `f` with ordinary `open` and `close` for this thread's SQLite calls: for files that are ours alone (copies in
@@ -104,6 +118,12 @@ pub(super) fn watch_failures() -> Result<()> {
     Ok(())
 }
 
+/// Gives the standard descriptors that this process has closed to `/dev/null`, as Node and SQLite do when they start or
+/// open. Their numbers would go to what is opened next, and a stray print then lands in a database or a backup.
+pub fn occupy_standard_descriptors() {
+    platform::occupy_standard_descriptors();
+}
+
 /// Closes the parked descriptors whose file has lost its name: nobody can lock it or come back to it by name.
 pub fn close_nameless() {
     platform::close_nameless();
@@ -124,6 +144,8 @@ mod platform {
     }
 
     pub fn close_nameless() {}
+
+    pub fn occupy_standard_descriptors() {}
 }
 
 #[cfg(unix)]
@@ -324,6 +346,7 @@ mod platform {
 
     /// SQLite's `open`.
     unsafe extern "C" fn reusing_open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
+        occupy_standard_descriptors();
         if !PRIVATE.get() && flags & (libc::O_EXCL | libc::O_TRUNC) == 0 {
             // SAFETY: SQLite passes a NUL-terminated path.
             if let Some(fd) = take_parked(unsafe { CStr::from_ptr(path) }, flags & libc::O_ACCMODE) {
@@ -335,6 +358,24 @@ mod platform {
         let fd = unsafe { libc::open(path, flags, mode) };
         OPEN_ERROR.set(if fd < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
         fd
+    }
+
+    pub fn occupy_standard_descriptors() {
+        for standard in 0..=libc::STDERR_FILENO {
+            // SAFETY: F_GETFD takes no argument and changes nothing, whatever the number is.
+            if unsafe { libc::fcntl(standard, libc::F_GETFD) } >= 0 {
+                continue;
+            }
+            // The lowest free number is this one, unless another thread is faster. If there is no `/dev/null`, SQLite
+            // refuses a low descriptor by itself.
+            // SAFETY: a NUL-terminated path; a descriptor that came out higher is ours and closed again.
+            unsafe {
+                let fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+                if fd > libc::STDERR_FILENO {
+                    libc::close(fd);
+                }
+            }
+        }
     }
 
     fn fstat(fd: c_int) -> Option<libc::stat> {
@@ -387,7 +428,9 @@ mod platform {
             let mut s: libc::stat = std::mem::zeroed();
             (libc::stat(path.as_ptr(), &mut s) == 0).then_some(s)
         }?;
-        let i = list.iter().position(|p| (p.device, p.inode, p.access) == (s.st_dev, s.st_ino, access))?;
+        // A standard one is of no use to SQLite, which would give it back and ask again for ever.
+        let usable = |p: &Parked| p.descriptor > libc::STDERR_FILENO;
+        let i = list.iter().position(|p| usable(p) && (p.device, p.inode, p.access) == (s.st_dev, s.st_ino, access))?;
         Some(list.swap_remove(i).descriptor)
     }
 
@@ -395,6 +438,7 @@ mod platform {
     /// file back with [`release`] and never closes it otherwise.
     pub fn open_parked(path: &Path) -> std::io::Result<ManuallyDrop<File>> {
         let c_path = CString::new(path.as_os_str().as_bytes())?;
+        occupy_standard_descriptors();
         let fd = match take_parked(&c_path, libc::O_RDONLY) {
             Some(fd) => fd,
             // O_NONBLOCK: a fifo that took the file's place must not hang us.

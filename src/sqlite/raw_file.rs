@@ -46,6 +46,19 @@ impl RawFile {
     }
 }
 
+/// Makes what is in the live file at `path` last; a file that is not there is fine.
+pub fn flush(path: &Path) -> Result<()> {
+    if FileState::of(path)?.is_none() {
+        return Ok(());
+    }
+    let raw = RawFile::open(path)?;
+    // Elsewhere only a descriptor for writing may flush, and there SQLite's own commit has done so.
+    #[cfg(unix)]
+    raw.file.sync_all().context("flush", path)?;
+    drop(raw);
+    Ok(())
+}
+
 impl Read for RawFile {
     #[cfg(unix)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

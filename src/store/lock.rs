@@ -1,6 +1,6 @@
 //! One writer at a time in a backups folder. The lock is the kernel's and vanishes with a dead process.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Creates the folder `dir` if need be (0700, ignored by git) and takes its lock.
 pub fn create_and_lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLock> {
+    let parent = durable::parent_of(dir);
     if !dir.is_dir() {
-        let parent = dir.parent().unwrap_or(dir);
-        fs::create_dir_all(parent).context("create the folder", parent)?;
+        durable::create_dir_all(parent)?;
         match durable::create_private_dir(dir) {
             // Another run was faster.
             Err(_) if dir.is_dir() => {}
@@ -38,11 +38,14 @@ pub fn create_and_lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Resu
     }
     let ignore = dir.join(".gitignore");
     if !ignore.exists() {
+        // Not only when this run made the folder: the one that did may have been killed before it came to this.
+        durable::sync_dir(parent)?;
         match durable::write_new(&ignore, b"*\n") {
             // Another run was faster.
             Err(_) if ignore.exists() => {}
             other => other?,
         }
+        durable::sync_dir(dir)?;
     }
     lock(dir, timeout, monitor)
 }

@@ -171,7 +171,7 @@ fn discard_record_first(store: &Path, timestamp: Timestamp, marker: &Path, keep_
 pub fn sweep(lock: &StoreLock) -> Result<u32> {
     let found = catalog::markers(&lock.dir)?;
     if !found.is_empty() {
-        // What the dead run did last has to be on disk before anything is built upon it.
+        // What the dead run did last is seen here and need not last: a marker must not go before what it stands for.
         durable::sync_dir(&lock.dir)?;
     }
     for (timestamp, kind, marker) in &found {
