@@ -32,6 +32,7 @@ pub fn names_are_what_they_say(bytes: &[u8]) {
             Artefact::Database(base) => names::database(&base, timestamp),
             Artefact::Sidecar(base) => names::sidecar(&names::database(&base, timestamp)),
             Artefact::Metadata => names::metadata(timestamp),
+            Artefact::Seal => names::seal(timestamp),
             Artefact::Archive => names::archive(timestamp),
             Artefact::ArchiveSidecar => names::sidecar(&names::archive(timestamp)),
         };
