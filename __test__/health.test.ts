@@ -257,6 +257,17 @@ test('damage is found in archives, in old backups, and in metadata', async (t) =
   assert.deepEqual((await check(p, { quick: true })).findings.map((f) => f.subject), [old], 'an archive that somebody removed is no damage: the copies are there');
 });
 
+test('a record that was changed, or lost its seal, is found, by the quick check too', async (t) => {
+  const { p, ts } = await withBackup(t);
+  const record = path.join(p.backups, `backup-metadata.${ts}.json`);
+  const good = fs.readFileSync(record);
+  fs.writeFileSync(record, good.toString().replace('"agentdb.db"', '"agentdb.dB"'));
+  for (const quick of [true, false]) assert.ok((await check(p, { quick })).findings.some((f) => f.code === 'BACKUP_DAMAGED' && f.subject === ts), `quick: ${quick}`);
+  fs.writeFileSync(record, good);
+  fs.rmSync(`${record}.sha256`);
+  for (const quick of [true, false]) assert.ok((await check(p, { quick })).findings.some((f) => f.code === 'BACKUP_WITHOUT_CHECKSUM' && f.subject === ts), `quick: ${quick}`);
+});
+
 test('a marked copy of a damaged database is critical while it is the newest, and a warning when a good one came after it', async (t) => {
   const p = withData(t, 600);
   const good = await craftSet(p, daysAgo(0.5));

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, metadataPath, project, sets, withDatabase, type Context, type Project } from './helpers/project';
 
 function withData(t: Context): Project {
   const p = project(t);
@@ -122,6 +122,23 @@ test('a fresh empty database in the place of a full one rotates out no good set'
   makeDatabase(p.at('agentdb.db'), { rows: 0 });
   for (let i = 0; i < 4; i++) await backup.createBackup({ root: p.root, compress: false, keepLast: 1 });
   assert.equal(await backup.verifyBackup(good.timestamp, { root: p.root }), true, 'the last set with data is gone');
+});
+
+test('a set whose record was changed goes by no rule, since what kind it was is not known; of a removed set the seal goes too', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  const made = await backup.createBackup({ root: p.root, kind: 'manual', compress: false });
+  const file = metadataPath(p.backups, made.timestamp);
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('"manual"', '"automated"'));
+  const older = await backup.createBackup({ root: p.root, compress: false });
+  await backup.createBackup({ root: p.root, compress: false });
+  assert.equal(await backup.cleanOldBackups(1, { root: p.root }), 1);
+  const left = fs.readdirSync(p.backups);
+  assert.ok(left.includes(path.basename(file)) && left.includes(`${path.basename(file)}.sha256`), left.join(' '));
+  assert.ok(!left.some((name) => name.includes(older.timestamp)), left.join(' '));
+  const deleted = await p.run('delete', made.timestamp, '--force');
+  assert.equal(deleted.status, 0, deleted.stderr);
+  assert.ok(!fs.readdirSync(p.backups).some((name) => name.includes(made.timestamp)), 'deleting a set left something of it');
 });
 
 test('sets without a kind count as automated', async (t) => {

@@ -67,6 +67,9 @@ pub fn a_sidecar_is_a_hash_or_nothing(bytes: &[u8]) {
     if let Some(hash) = checksum::parse_sidecar(text) {
         assert!(hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{hash:?}");
     }
+    // To the letter, it is at most the same hash.
+    let strict = checksum::parse_sidecar_of(text, "agentdb.db.backup.20250116-120000");
+    assert!(strict.is_none() || strict == checksum::parse_sidecar(text));
 }
 
 /// A record that is read and written again says the same.

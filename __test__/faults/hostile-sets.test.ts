@@ -193,6 +193,8 @@ const records: [what: string, edit: Edit][] = [
   ['takes both files from one copy', (m) => void (m.databases[1]!.file = m.databases[0]!.file)],
   ['sends both files to one place', (m) => void (m.databases[1]!.source = m.databases[0]!.source)],
   ['names no database', (m) => void (m.databases = [])],
+  ['calls a database a side file, to have it left out', (m) => void (db(m).side_file_of = 'notes.db')],
+  ['calls all of them side files', (m) => m.databases.forEach((d) => void Object.assign(d, { side_file_of: 'x.db' }))],
   ['leaves out a copy', (m) => void m.databases.pop()],
   ['belongs to another set', (m) => void (m.timestamp = '20010101-000000')],
   ['belongs to no set', (m) => void (m.timestamp = '../x')],

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::sources;
 use crate::backup_set::metadata::{Integrity, Metadata, SqliteRecord};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
@@ -38,13 +39,16 @@ fn contradiction<'a>(
     let sources: BTreeSet<&str> = databases.iter().map(|d| d.source.as_str()).collect();
     let known: BTreeSet<&str> = databases.iter().map(|d| d.file.as_str()).collect();
     let is_wrong = |file: &&str| !is_plausible(file, timestamp);
-    let why = if databases.is_empty() {
+    let (side, real): (Vec<_>, Vec<_>) = databases.iter().partition(|d| sources::is_side_file(d));
+    let why = if real.is_empty() {
         "names no database".to_owned()
+    } else if let Some(d) = side.iter().find(|d| !real.iter().any(|r| sources::is_side_file_of(d, r))) {
+        format!("calls {:?} the side file of a database that it does not name", d.source)
     } else if sources.len() < databases.len() || known.len() < databases.len() {
         "names a database twice".to_owned()
     } else if let Some(file) = known.iter().copied().find(|file| is_wrong(file)) {
         format!("names a file that can't belong to it: {file:?}")
-    } else if let Some(e) = databases.iter().filter(|d| !super::sources::is_side_file(d)).find_map(|d| project.place(&d.source).err()) {
+    } else if let Some(e) = real.iter().find_map(|d| project.place(&d.source).err()) {
         return Some((e.code, e.message));
     } else {
         let unknown = files.find(|f| !known.contains(f))?;

@@ -16,6 +16,12 @@ pub(super) fn is_side_file(record: &DatabaseRecord) -> bool {
     record.extra.contains_key(SIDE_FILE_OF)
 }
 
+/// Whether `record` can be of the WAL of the database that `owner` is of.
+pub(super) fn is_side_file_of(record: &DatabaseRecord, owner: &DatabaseRecord) -> bool {
+    let named = record.extra.get(SIDE_FILE_OF).and_then(|name| name.as_str());
+    named == Some(owner.source.as_str()) && record.source == format!("{}-wal", owner.source)
+}
+
 /// Key of a record whose database lies behind a symbolic link: where.
 pub(super) const LINKED_TO: &str = "linked_to";
 
