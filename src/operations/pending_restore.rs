@@ -92,8 +92,7 @@ fn is_unusable(e: &Error) -> bool {
 
 /// Whether the restore can never be finished, rather than not now.
 fn is_backup_gone(e: &Error, jobs: &[Job]) -> bool {
-    is_unusable(e)
-        || jobs.iter().any(|j| durable::is_there(&j.file).is_ok_and(|there| !there))
+    is_unusable(e) || jobs.iter().any(|j| durable::is_there(&j.file).is_ok_and(|there| !there))
 }
 
 fn undo(
