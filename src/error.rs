@@ -121,9 +121,13 @@ impl Error {
     pub fn io(cause: io::Error, what: &str, path: &Path) -> Self {
         let path = path.display();
         let (code, message) = match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => (
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
                 Code::NoSpace,
                 format!("cannot {what} {path}: no space left ({cause}); free some disk space or choose another backupDir (--backup-dir)"),
+            ),
+            io::ErrorKind::FileTooLarge => (
+                Code::NoSpace,
+                format!("cannot {what} {path}: {cause}; files may not grow that large here: raise the limit (ulimit -f, LimitFSIZE=)"),
             ),
             io::ErrorKind::ReadOnlyFilesystem => {
                 (Code::PermissionDenied, format!("cannot {what} {path}: {cause}; nothing can be written there as it is mounted"))
@@ -131,10 +135,37 @@ impl Error {
             io::ErrorKind::PermissionDenied => {
                 (Code::PermissionDenied, format!("cannot {what} {path}: {cause}; check the owner and mode of the file and its folder"))
             }
-            _ => (Code::IoError, format!("cannot {what} {path}: {cause}")),
+            _ => {
+                let way_out = shortage(&cause).map(|w| format!("; {w}")).unwrap_or_default();
+                (Code::IoError, format!("cannot {what} {path}: {cause}{way_out}"))
+            }
         };
         Error::new(code, message).caused_by(cause)
     }
+
+    /// A thread that could not be started.
+    pub fn no_thread(cause: io::Error) -> Self {
+        let message = format!(
+            "no thread could be started ({cause}): this user has as many processes and threads as allowed; end some, or raise the limit (ulimit -u, TasksMax=), and call again"
+        );
+        Error::new(Code::IoError, message).caused_by(cause)
+    }
+}
+
+/// What helps, if `cause` says that the machine has run out of something other than disk space.
+pub fn shortage(cause: &io::Error) -> Option<&'static str> {
+    if cause.kind() == io::ErrorKind::OutOfMemory {
+        return Some("memory has run out: end some programs");
+    }
+    #[cfg(unix)]
+    match cause.raw_os_error()? {
+        libc::EMFILE => return Some("this process may have no more files open: close some, or raise the limit (ulimit -n, LimitNOFILE=)"),
+        libc::ENFILE => {
+            return Some("this machine may have no more files open: end some programs, or raise the limit (sysctl fs.file-max)");
+        }
+        _ => {}
+    }
+    None
 }
 
 /// Adds the path and the deed to an [`io::Error`].

@@ -7,6 +7,7 @@ mod api;
 mod error;
 mod helper;
 mod options;
+mod pool;
 mod progress;
 mod results;
 mod runtime;

@@ -5,30 +5,17 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, create_custom_tokio_runtime, spawn_blocking};
+use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
 use napi::{Env, JsValue};
 
 use super::error::{Caught, Failure, Result};
 use super::options::Call;
+use super::pool::Seat;
 use super::progress::Reporter;
 use super::signal::Watch;
 use crate::error::{Code, Error};
 use crate::operations::Context;
 use crate::progress::Monitor;
-
-/// How many operations run at a time; more wait their turn. Threads start when needed and end when idle.
-const MAX_RUNNING: usize = 16;
-
-/// One worker instead of tokio's one per core: it has nothing to do but exist, the work is done on blocking threads.
-#[napi_derive::module_init]
-fn init() {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let builder = builder.worker_threads(1).max_blocking_threads(MAX_RUNNING).thread_name("aqe-backup");
-    // Without it napi makes its own, which is only bigger.
-    if let Ok(runtime) = builder.build() {
-        create_custom_tokio_runtime(runtime);
-    }
-}
 
 /// What a finished operation hands to the code that makes a JavaScript value of it.
 pub struct Finished<T> {
@@ -55,8 +42,9 @@ where
     T: Send + 'static,
     R: ToNapiValue + 'static,
 {
-    match call.and_then(|call| Running::new(env, call)) {
-        Ok((context, running)) => launch(env, context, running, job, finish),
+    // The seat comes first: without it nothing has begun that would have to be ended again.
+    match call.and_then(|call| Ok((Seat::take()?, Running::new(env, call)?))) {
+        Ok((seat, (context, running))) => launch(env, seat, context, running, job, finish),
         Err(failure) => rejected(env, failure),
     }
 }
@@ -98,6 +86,7 @@ impl Running {
 
 fn launch<'env, T, R>(
     env: &'env Env,
+    seat: Seat,
     context: Context,
     running: Running,
     job: impl FnOnce(&Context) -> crate::error::Result<T> + Send + 'static,
@@ -109,8 +98,7 @@ where
 {
     let (deferred, promise) = env.create_deferred::<R, Resolver<R>>()?;
     let begun = Instant::now();
-    // The handle is of no use: the deferred is how the thread reports back.
-    drop(spawn_blocking(move || {
+    seat.run(Box::new(move || {
         let result = guarded(|| context.monitor.check().and_then(|()| job(&context)));
         // Gone before the promise settles, so that nothing reports afterwards.
         drop(context);

@@ -14,7 +14,7 @@ use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::durable;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::{BLOCK, Block};
 use crate::store::staging::Staging;
@@ -33,10 +33,11 @@ impl ArchiveRun {
         let out = HashingFile::create(&staging.dir.join(names::archive(staging.timestamp)))?;
         let (members, received) = sync_channel(1);
         let modified = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-        let thread = thread::spawn(move || {
+        let compress = move || {
             let out = archive::write(io::BufWriter::with_capacity(BLOCK, out), modified, &received)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)
-        });
+        };
+        let thread = thread::Builder::new().name("backup-archive".into()).spawn(compress).map_err(Error::no_thread)?;
         Ok(ArchiveRun { members, thread, spoiled: false })
     }
 

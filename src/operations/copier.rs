@@ -110,7 +110,8 @@ impl Copier<'_> {
         let member = archive.as_ref().filter(|a| !a.spoiled).map(|a| a.open(file.to_owned(), size));
         thread::scope(|scope| {
             let (blocks, received) = sync_channel::<Block>(IN_FLIGHT);
-            let writer = scope.spawn(move || write_blocks(out, &received));
+            let writer = thread::Builder::new().name("backup-writer".into());
+            let writer = writer.spawn_scoped(scope, move || write_blocks(out, &received)).map_err(Error::no_thread)?;
             let produced = produce(&mut |block| {
                 self.monitor.check()?;
                 self.monitor.advance(label, block.len() as u64);

@@ -90,7 +90,9 @@ fn was_sqlite(metadata: &Metadata, source: &str) -> Option<String> {
 }
 
 fn require_space(lock: &StoreLock, databases: &[Database], compress: bool) -> Result<()> {
-    space::require(&lock.dir, space_needed(databases, compress)?)
+    let no_archive = if compress { "make no archive (compress: false, --no-compress), " } else { "" };
+    let way_out = format!("remove old backups, {no_archive}or choose another backupDir (--backup-dir)");
+    space::require(&lock.dir, space_needed(databases, compress)?, "the backup", &way_out)
 }
 
 /// Bytes that a set of `databases` takes at most.

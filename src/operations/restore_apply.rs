@@ -134,7 +134,9 @@ fn save(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Timestamp>> {
     let present = || targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false }));
-    space::require(&lock.dir, present().map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?)?;
+    let needed = present().map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?;
+    let way_out = "or remove old backups (aqe-backup clean, aqe-backup delete). Nothing was changed";
+    space::require(&lock.dir, needed, "the safety backup before this restore", way_out)?;
     let wals = sources::side_files(targets.iter().filter(|t| matches!(t.hold, Hold::Repair { .. })).map(|t| &t.database))?;
     let mut sources: Vec<Source> = targets.iter_mut().filter_map(saved_as).collect();
     if sources.is_empty() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::failure::{busy, is_busy, translate};
 use super::header::{self, Header};
 use super::posix_locks;
 use super::raw_file::{FileState, RawFile};
@@ -66,16 +67,6 @@ impl Drop for Slot {
         HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&self.0);
         FREED.notify_all();
     }
-}
-
-fn busy(path: &Path, why: &str) -> Error {
-    Error::new(
-        Code::DatabaseBusy,
-        format!(
-            "{} is busy: {why}. Nothing was changed; try again, close what holds it, or allow more time with busyTimeoutMs (--busy-timeout)",
-            path.display()
-        ),
-    )
 }
 
 /// An open live database. Dropping it rolls back what was not committed, leaves `-wal` and `-shm` as they were found,
@@ -166,7 +157,8 @@ impl Live {
     }
 
     /// Opens a database in write-ahead mode whose folder can't be written and which has no WAL: SQLite can't make the
-    /// shared memory there, so the file is read as unchanging. The caller must check that it did stand still.
+    /// shared memory there, so the file is read as unchanging. The caller must check that it did stand still, and that there
+    /// is no journal: read without it, a transaction that died would be half there.
     fn open_unchanging(path: &Path, patience: &Patience) -> Result<Self> {
         let slot = Slot::take(path, patience)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
@@ -182,7 +174,7 @@ impl Live {
         let live = Live::open(path, patience)?;
         match live.begin("BEGIN").and_then(|()| live.facts()) {
             Ok(facts) => Ok((live, facts)),
-            Err(e) if e.code == Code::PermissionDenied && wal_is_empty(path) => {
+            Err(e) if e.code == Code::PermissionDenied && wal_is_empty(path) && !side_file(path, "-journal").exists() => {
                 drop(live);
                 let live = Live::open_unchanging(path, patience)?;
                 live.begin("BEGIN")?;
@@ -383,32 +375,4 @@ pub fn looks_like_sqlite(path: &Path) -> Result<bool> {
 
 fn wal_is_empty(path: &Path) -> bool {
     matches!(FileState::of(&side_file(path, "-wal")), Ok(None | Some(FileState { size: 0, .. })))
-}
-
-fn is_busy(e: &rusqlite::Error) -> bool {
-    matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-/// Turns SQLite's error into ours.
-pub(super) fn translate(e: rusqlite::Error, what: &str, path: &Path) -> Error {
-    let shown = path.display();
-    let error = match e.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => busy(path, "another connection holds its lock"),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::new(Code::SourceDamaged, format!("cannot {what} {shown}: it is damaged ({e}); restore it from a backup"))
-        }
-        Some(ErrorCode::DiskFull) => {
-            Error::new(Code::NoSpace, format!("cannot {what} {shown}: the disk is full; free some space and try again"))
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen | ErrorCode::AuthorizationForStatementDenied) => {
-            Error::new(
-                Code::PermissionDenied,
-                format!(
-                    "cannot {what} {shown}: {e}; check the owner and mode of the file, its folder and its -wal, -shm and -journal files"
-                ),
-            )
-        }
-        _ => Error::new(Code::IoError, format!("cannot {what} {shown}: {e}")),
-    };
-    error.caused_by(e)
 }

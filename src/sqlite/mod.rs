@@ -3,6 +3,7 @@
 pub mod cells;
 pub mod connection;
 pub mod excerpts;
+mod failure;
 pub mod header;
 pub mod health;
 mod moved_rows;

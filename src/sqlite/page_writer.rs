@@ -7,7 +7,8 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, params};
 use sha2::{Digest, Sha256};
 
-use super::connection::{Facts, Live, Patience, immutable_uri, translate};
+use super::connection::{Facts, Live, Patience, immutable_uri};
+use super::failure::translate;
 use super::header;
 use super::posix_locks::with_private_files;
 use crate::error::{Code, Error, Result};

@@ -11,8 +11,8 @@
 //! Windows needs none of it: there, locks belong to handles. Linux is tested; Darwin is built for and not tested.
 #![allow(unsafe_code)]
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Code, Error, Result};
 
@@ -34,28 +34,44 @@ pub fn is_own_process() -> bool {
 }
 
 /// Installs the shim into our SQLite, once per process, after proving on a temporary file that open-file-description
-/// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened.
+/// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened. Only success is
+/// remembered: what stands in the way of the proof, a lack of descriptors for one, may be gone at the next call.
 pub fn install() -> Result<()> {
-    static INSTALLED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
-    INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
-        Error::new(
-            Code::UnsafePlatform,
-            format!("live databases can't be opened safely inside this process: {reason}. Run the command `aqe-backup` instead: it is a process of its own"),
-        )
-    })
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*installed {
+        platform::install(is_own_process())?;
+        prove_dbpage()?;
+        *installed = true;
+    }
+    Ok(())
+}
+
+fn unsafe_platform(reason: &str) -> Error {
+    Error::new(
+        Code::UnsafePlatform,
+        format!(
+            "live databases can't be opened safely inside this process: {reason}. Run the command `aqe-backup` instead: it is a process of its own"
+        ),
+    )
 }
 
 /// The page stream needs `sqlite_dbpage`; a build without it must fail at load, not in mid-backup.
-fn prove_dbpage() -> std::result::Result<(), String> {
-    rusqlite::Connection::open_in_memory()
-        .and_then(|c| c.prepare("SELECT data FROM sqlite_dbpage").map(drop))
-        .map_err(|e| format!("this build of SQLite lacks sqlite_dbpage ({e}); build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"))
+fn prove_dbpage() -> Result<()> {
+    rusqlite::Connection::open_in_memory().and_then(|c| c.prepare("SELECT data FROM sqlite_dbpage").map(drop)).map_err(|e| {
+        unsafe_platform(&format!("this build of SQLite lacks sqlite_dbpage ({e}); build with LIBSQLITE3_FLAGS=-DSQLITE_ENABLE_DBPAGE_VTAB"))
+    })
 }
 
 /// Runs `f` with ordinary `open` and `close` for this thread's SQLite calls: for files that are ours alone (copies in
 /// the backups folder and in staging). A connection opened inside must also be closed inside.
 pub fn with_private_files<T>(f: impl FnOnce() -> T) -> T {
     platform::with_private_files(f)
+}
+
+/// Why the last `open` of this thread's SQLite failed, if it did.
+pub(super) fn open_error() -> Option<std::io::Error> {
+    platform::open_error()
 }
 
 /// The operating system's own reason for the last I/O error of `connection`, which SQLite's code does not tell.
@@ -75,8 +91,12 @@ pub fn close_nameless() {
 
 #[cfg(not(unix))]
 mod platform {
-    pub fn install(_: bool) -> std::result::Result<(), String> {
+    pub fn install(_: bool) -> crate::error::Result<()> {
         Ok(())
+    }
+
+    pub fn open_error() -> Option<std::io::Error> {
+        None
     }
 
     pub fn with_private_files<T>(f: impl FnOnce() -> T) -> T {
@@ -91,6 +111,7 @@ mod platform {
     use std::cell::Cell;
     use std::ffi::{CStr, CString, c_char, c_int, c_void};
     use std::fs::File;
+    use std::io::ErrorKind;
     use std::mem::ManuallyDrop;
     use std::os::fd::{AsRawFd, FromRawFd};
     use std::os::unix::ffi::OsStrExt;
@@ -99,7 +120,8 @@ mod platform {
 
     use rusqlite::ffi;
 
-    type Reason = std::result::Result<(), String>;
+    use super::unsafe_platform;
+    use crate::error::{Code, Error, Result, shortage};
 
     /// A descriptor nobody uses, kept open because closing it could drop another library's locks.
     struct Parked {
@@ -113,6 +135,7 @@ mod platform {
 
     thread_local! {
         static PRIVATE: Cell<bool> = const { Cell::new(false) };
+        static OPEN_ERROR: Cell<c_int> = const { Cell::new(0) };
     }
 
     fn parked() -> MutexGuard<'static, Vec<Parked>> {
@@ -130,30 +153,36 @@ mod platform {
         f()
     }
 
-    pub fn install(own_process: bool) -> Reason {
-        let locks = prove_locks();
-        if let (Err(reason), false) = (&locks, own_process) {
-            return Err(reason.clone());
-        }
+    pub fn open_error() -> Option<std::io::Error> {
+        let errno = OPEN_ERROR.get();
+        (errno != 0).then(|| std::io::Error::from_raw_os_error(errno))
+    }
+
+    pub fn install(own_process: bool) -> Result<()> {
+        // Alone in its process, the command does without these locks; but not for a reason that has nothing to do with them.
+        let better_locks = match prove_locks() {
+            Err(e) if e.code == Code::UnsafePlatform && own_process => false,
+            proof => proof.map(|()| true)?,
+        };
         // SAFETY: the VFS is found after initialisation and lives as long as the process; `xSetSystemCall` stores the
         // pointers we give it and they are functions of exactly the type SQLite calls through each name.
         unsafe {
             if ffi::sqlite3_initialize() != ffi::SQLITE_OK {
-                return Err("SQLite could not be initialised".into());
+                return Err(unsafe_platform("SQLite could not be initialised"));
             }
             let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
             let Some(set) = vfs.as_ref().and_then(|v| v.xSetSystemCall) else {
-                return Err("SQLite's unix VFS does not take system calls".into());
+                return Err(unsafe_platform("SQLite's unix VFS does not take system calls"));
             };
             let replace = |name: &CStr, call: *const ()| {
                 let call = std::mem::transmute::<*const (), unsafe extern "C" fn()>(call);
                 if set(vfs, name.as_ptr(), Some(call)) == ffi::SQLITE_OK {
                     Ok(())
                 } else {
-                    Err(format!("SQLite refused a system call: {name:?}"))
+                    Err(unsafe_platform(&format!("SQLite refused a system call: {name:?}")))
                 }
             };
-            if locks.is_ok() {
+            if better_locks {
                 replace(c"fcntl", ofd_fcntl as *const ())?;
             }
             replace(c"close", parking_close as *const ())?;
@@ -198,7 +227,7 @@ mod platform {
     }
 
     /// One descriptor takes a POSIX write lock, another asks for it the new way: it must see the conflict.
-    fn prove_locks() -> Reason {
+    fn prove_locks() -> Result<()> {
         let proof = || -> std::io::Result<bool> {
             let file = tempfile::NamedTempFile::new()?;
             let other = File::options().read(true).write(true).open(file.path())?;
@@ -214,10 +243,13 @@ mod platform {
         };
         match proof() {
             Ok(true) => Ok(()),
-            Ok(false) => Err("open-file-description locks don't see POSIX locks here".into()),
-            Err(e) => Err(format!(
+            Ok(false) => Err(unsafe_platform("open-file-description locks don't see POSIX locks here")),
+            Err(e) if e.kind() == ErrorKind::StorageFull || shortage(&e).is_some() => {
+                Err(Error::io(e, "try the locks on a temporary file in", &std::env::temp_dir()))
+            }
+            Err(e) => Err(unsafe_platform(&format!(
                 "open-file-description locks don't work here ({e}); they need Linux 3.15 or macOS, and a writable temporary folder"
-            )),
+            ))),
         }
     }
 
@@ -275,11 +307,14 @@ mod platform {
         if !PRIVATE.get() && flags & (libc::O_EXCL | libc::O_TRUNC) == 0 {
             // SAFETY: SQLite passes a NUL-terminated path.
             if let Some(fd) = take_parked(unsafe { CStr::from_ptr(path) }, flags & libc::O_ACCMODE) {
+                OPEN_ERROR.set(0);
                 return fd;
             }
         }
         // SAFETY: SQLite's own arguments, passed on.
-        unsafe { libc::open(path, flags, mode) }
+        let fd = unsafe { libc::open(path, flags, mode) };
+        OPEN_ERROR.set(if fd < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(0) } else { 0 });
+        fd
     }
 
     fn fstat(fd: c_int) -> Option<libc::stat> {

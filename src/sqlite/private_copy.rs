@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::connection::{Facts, Live, immutable_uri, translate};
+use super::connection::{Facts, Live, immutable_uri};
+use super::failure::translate;
 use super::page_stream;
 use super::posix_locks::with_private_files;
 use crate::durable;

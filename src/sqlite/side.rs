@@ -10,7 +10,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 use super::cells::Encoding;
-use super::connection::{Live, translate};
+use super::connection::Live;
+use super::failure::translate;
 use super::private_copy::PrivateCopy;
 use super::shapes::{self, Shape, quoted};
 use crate::error::{Code, Error, Result};
@@ -149,10 +150,7 @@ impl Watch {
                 std::thread::park_timeout(LOOK);
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("backup-watch".into())
-            .spawn(look)
-            .map_err(|e| Error::new(Code::IoError, format!("cannot start a thread: {e}")).caused_by(e))?;
+        let thread = std::thread::Builder::new().name("backup-watch".into()).spawn(look).map_err(Error::no_thread)?;
         Ok(Watch { over, thread: Some(thread) })
     }
 }

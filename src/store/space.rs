@@ -18,14 +18,14 @@ pub fn with_margin(needed: u64) -> u64 {
     needed.saturating_add(MARGIN)
 }
 
-/// `NO_SPACE` unless `needed` bytes fit into `dir`.
-pub fn require(dir: &Path, needed: u64) -> Result<()> {
+/// `NO_SPACE` unless `needed` bytes for `what` fit into `dir`; `way_out` says what else helps than free space.
+pub fn require(dir: &Path, needed: u64, what: &str, way_out: &str) -> Result<()> {
     let free = free(dir)?;
     if free >= with_margin(needed) {
         return Ok(());
     }
     let message = format!(
-        "the backup needs up to {} bytes (with {MARGIN} to spare), and only {free} are free in {}; free some space, remove old backups, make no archive (compress: false, --no-compress), or choose another backupDir (--backup-dir)",
+        "{what} needs up to {} bytes (with {MARGIN} to spare), and only {free} are free in {}; free some space, {way_out}",
         needed.saturating_add(MARGIN),
         dir.display()
     );
