@@ -54,7 +54,7 @@ pub(super) fn capture(
     request: &Request,
     earlier: &[SetEntry],
 ) -> Result<Captured> {
-    let staging = Staging::begin(lock, Timestamp::from_instant(jiff::Timestamp::now()))?;
+    let staging = Staging::begin(lock)?;
     let labels: Vec<&str> = sources.iter().map(|s| s.database.source.as_str()).collect();
     let files: Vec<String> = names::assign(&labels).iter().map(|n| names::database(n, staging.timestamp)).collect();
     let total = sources.iter().map(Source::size_hint).sum::<Result<u64>>()?;

@@ -13,6 +13,7 @@ use crate::project::Database;
 use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
+use crate::store::naming;
 use crate::store::pin;
 use crate::store::retention::Rule;
 use crate::store::space;
@@ -23,6 +24,7 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     let project = ctx.project()?;
     let found = session::databases(ctx, &project)?;
     let (lock, recovery) = session::enter(ctx, &project)?;
+    naming::wait_for_turn(&lock, &ctx.monitor)?;
     let earlier = catalog::scan(&lock.dir)?;
     require_space(&lock, &found.databases, options.compress)?;
 

@@ -15,6 +15,7 @@ use crate::progress::Phase;
 use crate::project::Project;
 use crate::store::catalog;
 use crate::store::lock::StoreLock;
+use crate::store::naming;
 
 /// Puts the set called `timestamp` back. When it returns, every database of the set is live and durable, and its former
 /// content is in the safety set; on an error nothing has changed, unless its code says otherwise.
@@ -53,6 +54,7 @@ fn run(
     find: impl FnOnce(&StoreLock) -> Result<SetFiles>,
 ) -> Result<RestoreOutcome> {
     let (lock, recovery) = session::enter(ctx, project)?;
+    naming::wait_for_turn(&lock, &ctx.monitor)?;
     let work = lock.dir.join(names::RESTORE_DIR);
     durable::remove_dir_all(&work)?;
     durable::create_private_dir(&work)?;

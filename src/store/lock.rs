@@ -13,7 +13,8 @@ use crate::progress::Monitor;
 pub struct StoreLock {
     /// The backups folder.
     pub dir: PathBuf,
-    _file: File,
+    /// The locked file; its content is the last name given ([`super::naming`]).
+    pub(super) file: File,
 }
 
 /// How often a waiting run looks again. `flock` itself could wait, but neither time out nor be cancelled.
@@ -58,7 +59,7 @@ pub fn lock(dir: &Path, timeout: Duration, monitor: &Monitor) -> Result<StoreLoc
     loop {
         monitor.check()?;
         match file.try_lock() {
-            Ok(()) => return Ok(StoreLock { dir: dir.to_path_buf(), _file: file }),
+            Ok(()) => return Ok(StoreLock { dir: dir.to_path_buf(), file }),
             Err(TryLockError::Error(e)) => return Err(Error::io(e, "lock", &path)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 let waited = timeout.as_millis();

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod lock;
+pub mod naming;
 pub mod pin;
 pub mod retention;
 pub mod space;

@@ -1,12 +1,11 @@
 //! How sets come and go: staged in a hidden folder, published with their metadata last, removed with it first; and the
 //! sweep that finishes what a dead run began.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::lock::StoreLock;
-use super::{catalog, pin, retention};
+use super::{catalog, naming, pin};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
@@ -23,17 +22,9 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Reserves a timestamp: `now`, or the second after the newest set if that is not earlier. A free second before the
-    /// newest set (left by a clean-up) is no use: the order of sets is the order of their names. Only sets dated far in
-    /// the future, by a clock that was wrong, don't count.
-    pub fn begin(lock: &StoreLock, now: Timestamp) -> Result<Self> {
-        let mut taken: BTreeSet<Timestamp> = catalog::artefacts(&lock.dir)?.into_iter().map(|a| a.0).collect();
-        taken.extend(catalog::markers(&lock.dir)?.into_iter().map(|m| m.0));
-        let newest = taken.iter().rev().find(|t| !retention::is_future(**t, now));
-        let mut timestamp = newest.map_or(now, |t| now.max(t.next()));
-        while taken.contains(&timestamp) {
-            timestamp = timestamp.next();
-        }
+    /// Reserves the next timestamp.
+    pub fn begin(lock: &StoreLock) -> Result<Self> {
+        let timestamp = naming::give(lock)?;
         let dir = lock.dir.join(names::marker(Marker::Staging, timestamp));
         durable::create_private_dir(&dir)?;
         durable::sync_dir(&lock.dir)?;
