@@ -214,7 +214,7 @@ module.exports = async (backup, root) => {
   assert.equal(await backup.withSafetyBackup('x', () => { throw mine; }, { root }).catch((e) => e), mine);
   assert.equal(await backup.withSafetyBackup('x', async () => 'value', { root }), 'value');
   assert.equal(await new backup.BackupHelper({ root }).verifyBackup(made.timestamp), true);
-  assert.equal((await backup.checkHealth({ root, quick: true })).ok !== undefined, true);
+  assert.equal((await backup.checkHealth({ root, quick: true })).healthy, true);
 };
 `;
 
