@@ -6,7 +6,7 @@ import { before, test, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import * as backup from '../../index.js';
 import { addRows, assertNoLeftovers, contents, exec, makeDatabase, ownLocks, packageRoot, project, publicPackage, runScript, scriptArgs, tempFolder, withDatabase, type Context, type Project } from '../helpers/project';
-import { chosen, full, report } from '../helpers/proof';
+import { chosen, full, report, shard } from '../helpers/proof';
 import Database from 'better-sqlite3';
 
 const names = ['agentdb.db', 'memory.db'];
@@ -70,7 +70,7 @@ test('a process that ends in the middle, by process.exit(), an uncaught exceptio
   const points = verbs.flatMap((verb) => Object.keys(ends).flatMap((end) => moments.map((moment) => ({ verb, end, moment }))));
   const found = { before: 0, restored: 0 };
   let cut = 0;
-  for (const { verb, end, moment } of chosen(points, 9)) {
+  for (const { verb, end, moment } of chosen(points, 7)) {
     const what = `${end} at report ${moment} of ${verb}`;
     const p = await copied(t, s.p);
     const source = `
@@ -86,7 +86,8 @@ test('a process that ends in the middle, by process.exit(), an uncaught exceptio
     found[await assertWhole(p, s, what)]++;
     fs.rmSync(p.root, { recursive: true });
   }
-  assert.ok(cut > 0, 'no process ended in the middle');
+  // In a shard all may come too late.
+  if (shard.of === 1) assert.ok(cut > 0, 'no process ended in the middle');
   report('hosts', { what: 'process ends', points: cut, before: found.before, restored: found.restored });
 });
 
@@ -94,7 +95,7 @@ test('a worker that is terminated in the middle of any operation loses nothing, 
   const s = await template(t);
   const points = verbs.flatMap((verb) => moments.map((moment) => ({ verb, moment })));
   let cut = 0;
-  for (const { verb, moment } of chosen(points, 6)) {
+  for (const { verb, moment } of chosen(points, 5)) {
     const what = `terminated at report ${moment} of ${verb}`;
     const p = await copied(t, s.p);
     const source = `
@@ -113,7 +114,7 @@ test('a worker that is terminated in the middle of any operation loses nothing, 
     await assertWhole(p, s, what);
     fs.rmSync(p.root, { recursive: true });
   }
-  assert.ok(cut > 0, 'no worker was terminated in the middle');
+  if (shard.of === 1) assert.ok(cut > 0, 'no worker was terminated in the middle');
   report('hosts', { what: 'workers terminated', points: cut });
 });
 
@@ -133,11 +134,14 @@ test('a thousand calls at once on one AbortSignal: one listener, no warning, non
      let mine = 0;
      signal.addEventListener('abort', () => { mine++; });
      // One that ends early must not take the others' listener with it.
-     const pending = Array.from({ length: 40 }, () => backup.createBackup({ root, signal }));
+     const app = new Database(path.join(root, 'agentdb.db'));
+     app.exec('BEGIN EXCLUSIVE');
+     const pending = Array.from({ length: 10 }, () => backup.createBackup({ root, signal, busyTimeoutMs: 3600000, lockTimeoutMs: 3600000 }));
      await backup.listBackups({ root, signal });
      controller.abort(new Error('enough'));
      const aborted = {};
      for (const o of await Promise.all(pending.map(outcome))) { const key = o.value ? 'done' : o.code + ' ' + o.name; aborted[key] = (aborted[key] ?? 0) + 1; }
+     app.close();
      const causes = await outcome(backup.createBackup({ root, signal }));
      await new Promise((r) => setImmediate(r));
      console.log(JSON.stringify({ warnings, most, left, ended, aborted, mine, after: causes.code, leftAtEnd: ours() }));`,
@@ -145,8 +149,7 @@ test('a thousand calls at once on one AbortSignal: one listener, no warning, non
   );
   assert.deepEqual(r.warnings, []);
   assert.deepEqual([r.most, r.left, r.ended], [1, 0, 1000]);
-  assert.ok((r.aborted['ABORT_ERR AbortError'] ?? 0) > 0, JSON.stringify(r.aborted));
-  assert.deepEqual(Object.keys(r.aborted).filter((k) => k !== 'done' && k !== 'ABORT_ERR AbortError'), []);
+  assert.deepEqual(r.aborted, { 'ABORT_ERR AbortError': 10 });
   assert.deepEqual([r.mine, r.after, r.leftAtEnd], [1, 'ABORT_ERR', 1], 'the listener of the application is the only one left');
   await backup.recover({ root: p.root });
   assertNoLeftovers(p.backups);
@@ -172,7 +175,7 @@ test('loaded again with the module cache cleared, and from a second copy of the 
   const look = (): string[] => [...names.map((n) => p.at(n)), `${p.at(names[0]!)}-shm`].flatMap(ownLocks);
   const locks = look();
   assert.ok(locks.length >= 2, 'the application holds no locks, so nothing is seen here');
-  const results = await Promise.all(all.map((b) => b.createBackup({ root: p.root, compress: false, keepLast: null, busyTimeoutMs: 60_000 })));
+  const results = await Promise.all(all.map((b) => b.createBackup({ root: p.root, compress: false, keepLast: null, busyTimeoutMs: 60_000, lockTimeoutMs: 120_000 })));
   for (const r of results) assert.equal(r.success, true, r.error);
   assert.equal(new Set(results.map((r) => r.timestamp)).size, all.length);
   assert.deepEqual(look(), locks, 'locks of the application are gone');
@@ -180,7 +183,7 @@ test('loaded again with the module cache cleared, and from a second copy of the 
   const seen = await runScript<number[]>(`console.log(JSON.stringify(args.map((f) => { const db = new Database(f); const n = db.prepare("SELECT count(*) FROM patterns WHERE id = 'mine'").pluck().get(); db.close(); return n; })))`, names.map((n) => p.at(n)));
   assert.deepEqual(seen, [1, 1], 'a commit of the application is seen by itself alone');
   // One after the other they put it back; whoever comes second finds it done.
-  for (const r of await Promise.all([all[0]!, all[3]!, all.at(-1)!].map((b) => b.restoreBackup(made.timestamp, { root: p.root, busyTimeoutMs: 60_000 })))) assert.equal(r.success, true, r.error);
+  for (const r of await Promise.all([all[0]!, all[3]!, all.at(-1)!].map((b) => b.restoreBackup(made.timestamp, { root: p.root, busyTimeoutMs: 60_000, lockTimeoutMs: 120_000 })))) assert.equal(r.success, true, r.error);
   apps.forEach((db) => void db.close());
   assert.deepEqual(state(p), restored);
 });

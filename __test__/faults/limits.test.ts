@@ -1,12 +1,12 @@
 // What the machine refuses: descriptors, threads, longer files, disk space, writing at all. Each gives a coded error that names the way out, and nothing is lost.
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import * as backup from '../../index.js';
-import { assertNoLeftovers, companion, contents, copyOf, exec, finished, inCI, isRoot, makeDatabase, nobody, project, publicPackage, scriptArgs, sets, tempFolder, unprivileged, withDatabase, cleanEnv, type Context, type Project } from '../helpers/project';
-import { chosen, report } from '../helpers/proof';
+import { assertNoLeftovers, companion, contents, copyOf, exec, inCI, isRoot, makeDatabase, nobody, project, publicPackage, scriptArgs, sets, tempFolder, unprivileged, withDatabase, type Context, type Project } from '../helpers/project';
+import { chosen, report, shard } from '../helpers/proof';
 
 const tool = (name: string): boolean => spawnSync(name, ['--version']).status === 0;
 function needPrlimit(): void {
@@ -86,7 +86,7 @@ test('descriptors: a host that has too few left, at any point, gets IO_ERROR wit
   const points = Object.keys(calls).flatMap((call) => Array.from({ length: most + 1 }, (_, free) => ({ call, free })));
   let refused = 0;
   let went = 0;
-  await each(chosen(points, 26), async ({ call, free }) => {
+  await each(chosen(points, 22), async ({ call, free }) => {
     const what = `${call} with ${free} descriptors left`;
     const p = await copied(t, template);
     const before = sets(p.backups);
@@ -125,7 +125,8 @@ test('descriptors: a host that has too few left, at any point, gets IO_ERROR wit
     await backup.recover({ root: p.root });
     assertNoLeftovers(p.backups);
   });
-  assert.ok(refused > 0 && went > 0, `refused ${refused}, went well ${went}`);
+  // A shard may be all of one kind.
+  if (shard.of === 1) assert.ok(refused > 0 && went > 0, `refused ${refused}, went well ${went}`);
   report('limits', { what: 'descriptors', points: refused + went, refused });
 });
 
@@ -157,28 +158,23 @@ test('threads: a host that may start no more gets IO_ERROR with the way out, sta
       for (const [name, call] of Object.entries(verbs)) then[name] = await outcome(call());
       console.log(JSON.stringify({ none, then, left }));
       process.stdin.destroy();`;
-    const child = spawn(process.execPath, scriptArgs(source, [p.root, String(loaded)], shared), { cwd: '/', env: cleanEnv(), ...unprivileged(), stdio: ['pipe', 'pipe', 'pipe'] });
-    t.after(() => void child.kill('SIGKILL'));
-    const end = finished(child);
-    // No limit binds root, so the child runs as another account; one is fewer than it has already.
-    const limit = async (soft: string): Promise<void> => {
-      const set = await exec('prlimit', ['--pid', String(child.pid), `--nproc=${soft}:`], unprivileged());
-      assert.equal(set.status, 0, set.stderr);
-      child.stdin.write('go\n');
+    const child = companion(t, source, [p.root, String(loaded)], { cwd: '/', ...unprivileged(), from: shared });
+    // No limit binds root, so the child runs as another account; one is fewer threads than it has already.
+    const prlimit = async (...args: string[]): Promise<string> => {
+      const run = await exec('prlimit', ['--pid', String(child.child.pid), ...args], unprivileged());
+      assert.equal(run.status, 0, run.stderr);
+      return run.stdout.trim();
     };
-    const hard = /(\S+)\s*$/.exec((await exec('prlimit', ['--pid', String(child.pid), '--nproc', '--noheadings', '--output', 'HARD'], unprivileged())).stdout)?.[1] ?? 'unlimited';
-    const said = (async (): Promise<void> => {
-      let text = '';
-      for await (const chunk of child.stdout) {
-        const before = text;
-        text += String(chunk);
-        for (const [word, soft] of [['ready\n', '1'], ['limited\n', hard]] as const) if (text.includes(word) && !before.includes(word)) await limit(soft);
-      }
-    })();
-    const run = await end;
-    await said.catch(() => undefined);
+    assert.equal(await child.line(), 'ready');
+    const hard = await prlimit('--nproc', '--noheadings', '--raw', '--output', 'HARD');
+    await prlimit('--nproc=1:');
+    child.send('go');
+    assert.equal(await child.line(), 'limited');
+    await prlimit(`--nproc=${hard}:`);
+    child.send('go');
+    const { none, then, left } = JSON.parse(await child.line()) as { none: Record<string, Outcome>; then: Record<string, Outcome>; left: string[] };
+    const run = await child.end();
     assert.equal(run.status, 0, `${run.status ?? run.signal}: ${run.stderr}`);
-    const { none, then, left } = JSON.parse(run.stdout.split('\n')[2]!) as { none: Record<string, Outcome>; then: Record<string, Outcome>; left: string[] };
     for (const [name, o] of Object.entries(none)) {
       if (loaded && codeIn(o) === undefined) {
         assert.ok(name === 'list' || name === 'clean', `${name} went well without the threads it needs`);
@@ -350,7 +346,7 @@ for (const journal of ['delete', 'wal'] as const) {
       }
       assert.deepEqual(left, [], `${room} pages of room`);
     }
-    assert.ok(refused > 0 && refused < r.rounds.length, `${refused} of ${r.rounds.length} were refused`);
+    if (shard.of === 1) assert.ok(refused > 0 && refused < r.rounds.length, `${refused} of ${r.rounds.length} were refused`);
     for (const b of await backup.listBackups({ root: p.root, backupDir: backups })) assert.equal(await backup.verifyBackup(b.timestamp, { root: p.root, backupDir: backups }), true);
     report('limits', { what: `room for a restore (${journal})`, points: r.rounds.length, refused });
   });

@@ -101,8 +101,9 @@ export interface Companion {
 }
 
 /** Starts a script that talks by lines; it is killed when the test is over. */
-export function companion(t: Context, source: string, args: string[] = []): Companion {
-  const child = spawn(process.execPath, scriptArgs(source, args), { cwd: os.tmpdir(), env: cleanEnv(), stdio: ['pipe', 'pipe', 'pipe'] });
+export function companion(t: Context, source: string, args: string[] = [], options: SpawnOptions & { from?: string } = {}): Companion {
+  const { from, ...more } = options;
+  const child = spawn(process.execPath, scriptArgs(source, args, from), { cwd: os.tmpdir(), env: cleanEnv(), ...more, stdio: ['pipe', 'pipe', 'pipe'] });
   const lines: string[] = [];
   const waiting: { resolve: (line: string) => void; reject: (e: Error) => void }[] = [];
   let rest = '';
