@@ -135,6 +135,17 @@ test('processes that create, restore, clean, delete, list, verify and write at o
   });
 });
 
+test('the line of events that explains all of it is one that a lost write, or a state out of nowhere, would break', () => {
+  const writes = new Map([[2, 1], [3, 2], [4, 3], [5, 1], [6, 5]]);
+  const sets = [{ made: 'a', state: { x: 2 } }, { made: 'b', state: { x: 4 }, restored: { x: 1 } }];
+  assert.deepEqual(explain('x', sets, writes, 6), { links: 3, unseen: 0 });
+  assert.throws(() => explain('x', sets, new Map([...writes, [7, 2]]), 6), /write 7 is in no set/);
+  assert.throws(() => explain('x', sets, writes, 9), /does not come from/);
+  assert.throws(() => explain('x', [...sets, { made: 'c', state: { x: 3 } }], writes, 6), /write 6, which does not come from 3/);
+  // A safety set that nobody saw: what was written before it can't be told from what was lost, what came after can.
+  assert.deepEqual(explain('x', [sets[0]!, { made: 'b', restored: { x: 1 } }], writes, 6), { links: 2, unseen: 1 });
+});
+
 test('the name of a set that was deleted is not given again, be it in the same second', { timeout: 120_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 5 });
