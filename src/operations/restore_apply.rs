@@ -234,6 +234,10 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
+    let folder = durable::parent_of(&job.target);
+    if !folder.exists() {
+        return Ok(());
+    }
     let alone = side_files.iter().all(|p| !p.exists());
     if job.target.exists() && alone && restore_prepare::same_bytes(&job.target, &job.file)? {
         durable::remove_file(&job.target)?;
@@ -243,7 +247,7 @@ fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
             durable::move_aside(path, &format!(".undone-{timestamp}"))?;
         }
     }
-    durable::sync_dir(durable::parent_of(&job.target))
+    durable::sync_dir(folder)
 }
 
 /// Puts reached targets back from the safety set; files that the restore created are moved aside, not deleted, since
