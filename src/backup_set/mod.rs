@@ -2,6 +2,8 @@
 
 pub mod archive;
 pub mod checksum;
+pub mod gzip_blocks;
 pub mod metadata;
 pub mod names;
 pub mod timestamp;
+mod worker_threads;
