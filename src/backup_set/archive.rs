@@ -6,19 +6,14 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
+use super::gzip_blocks;
 use super::names::{self, Artefact};
 use super::tar_stream::TarStream;
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
 use crate::error::{Code, Error, IoContext, Result};
-
-/// What gzip itself uses by default.
-const LEVEL: u32 = 6;
 
 /// A file on its way into the archive. Its body arrives in parts; together they must have `size` bytes.
 pub struct Member {
@@ -55,7 +50,7 @@ impl Read for Body {
 /// Writes every member that arrives, until the channel closes, then ends the archive and gives `out` back, unflushed
 /// to disk. A member that is shorter than it said is an error.
 pub fn write<W: Write>(out: W, modified: u64, members: &Receiver<Member>) -> io::Result<W> {
-    let mut tar = Builder::new(GzEncoder::new(out, Compression::new(LEVEL)));
+    let mut tar = Builder::new(gzip_blocks::Writer::new(out));
     while let Ok(member) = members.recv() {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Regular);
@@ -114,7 +109,7 @@ fn read_members(path: &Path, file: impl Read, mut each: impl FnMut(&Named<'_>, &
     let damaged =
         |why: String| Error::new(Code::BackupDamaged, format!("archive {} is damaged: {why}; use another backup", path.display()));
     let broken = |e: io::Error| damaged(e.to_string()).caused_by(e);
-    let mut tar = TarStream::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, file)));
+    let mut tar = TarStream::new(gzip_blocks::Reader::new(file));
     let mut seen = std::collections::HashSet::new();
     let mut set = None;
     while let Some(entry) = tar.next_entry().map_err(broken)? {

@@ -2,8 +2,10 @@
 
 pub mod archive;
 pub mod checksum;
+pub mod gzip_blocks;
 pub mod metadata;
 pub mod names;
 pub mod seal;
 pub mod tar_stream;
 pub mod timestamp;
+mod worker_threads;

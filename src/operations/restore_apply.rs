@@ -257,7 +257,8 @@ fn undo(
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
-    if !durable::is_there(durable::parent_of(&job.target))? {
+    let folder = durable::parent_of(&job.target);
+    if !durable::is_there(folder)? {
         return Ok(());
     }
     let mut there = Vec::new();
