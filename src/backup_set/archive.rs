@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
+use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::gzip_blocks;
@@ -66,9 +67,10 @@ pub fn write<W: Write>(out: W, modified: u64, members: &Receiver<Member>) -> io:
     tar.into_inner()?.finish()
 }
 
-/// The archive's bytes. What unpacks them takes a failed read for damage, so the failure is kept here.
+/// The archive's bytes, and their hash. What unpacks them takes a failed read for damage, so the failure is kept here.
 struct Noticing<'a> {
     file: File,
+    hash: &'a RefCell<Sha256>,
     failed: &'a RefCell<Option<io::Error>>,
 }
 
@@ -82,7 +84,10 @@ impl Read for Noticing<'_> {
                     self.failed.replace(Some(e));
                     return Err(told);
                 }
-                read => return read,
+                Ok(n) => {
+                    self.hash.borrow_mut().update(&buffer[..n]);
+                    return Ok(n);
+                }
             }
         }
     }
@@ -96,12 +101,17 @@ const MEMBERS: usize = 20_000;
 /// proper end, is `BACKUP_DAMAGED`. An archive that can't be read is not therefore damaged. `each` gets the bytes that a
 /// member claims to have, and may leave them unread.
 pub fn read(path: &Path, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
-    let failed = RefCell::new(None);
-    let file = Noticing { file: File::open(path).context("open", path)?, failed: &failed };
+    read_hashed(path, each).map(|(timestamp, _)| timestamp)
+}
+
+/// The same, and the SHA-256 of the whole file, of which every byte was read.
+pub fn read_hashed(path: &Path, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<(Timestamp, String)> {
+    let (failed, hash) = (RefCell::new(None), RefCell::new(Sha256::new()));
+    let file = Noticing { file: File::open(path).context("open", path)?, hash: &hash, failed: &failed };
     let members = read_members(path, file, each);
     match failed.take() {
         Some(e) => Err(Error::io(e, "read", path)),
-        None => members,
+        None => Ok((members?, checksum::hex(&hash.take().finalize()))),
     }
 }
 

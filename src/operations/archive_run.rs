@@ -15,7 +15,7 @@ use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::backup_set::seal;
 use crate::durable;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::{BLOCK, Block};
 use crate::store::staging::Staging;
@@ -107,20 +107,21 @@ fn repeat_archive(staging: &Staging, spoiled: ArchiveRun, metadata: &Metadata, p
     Ok(run)
 }
 
-/// Reads a finished archive back: the file's own hash, and every database in it.
+/// Reads a finished archive back, once: the file's own hash, and every database in it.
 fn verify_archive(path: &Path, sha256: &str, metadata: &Metadata, monitor: &Monitor) -> Result<()> {
-    let mut file = File::open(path).context("open", path)?;
-    let (on_disk, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
-    if on_disk != sha256 {
-        return Err(bad_disk(path));
-    }
     let mut expected: BTreeMap<&str, &str> = metadata.databases().iter().map(|d| (d.file.as_str(), d.sha256.as_str())).collect();
-    archive::read(path, |member, body| {
+    let read = archive::read_hashed(path, |member, body| {
         let (hash, _) = blocks::hash(body, path, monitor, |_| ())?;
         match expected.remove(member.name) {
             Some(wanted) if wanted != hash => Err(bad_disk(path)),
             _ => Ok(()),
         }
-    })?;
-    if expected.is_empty() { Ok(()) } else { Err(bad_disk(path)) }
+    });
+    match read {
+        Ok((_, on_disk)) if on_disk == sha256 && expected.is_empty() => Ok(()),
+        // What was written a moment ago is sound, unless the disk has made something else of it.
+        Ok(_) => Err(bad_disk(path)),
+        Err(e) if e.code == Code::BackupDamaged => Err(bad_disk(path).caused_by(e)),
+        Err(e) => Err(e),
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,16 @@ pub(super) const IN_FLIGHT: usize = 8;
 /// What a thread that panicked has to say.
 pub(super) fn panicked() -> io::Error {
     io::Error::other("a worker thread panicked")
+}
+
+/// Does two things at the same time, the second on a thread of its own.
+pub(super) fn both<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let other = thread::Builder::new().spawn_scoped(scope, second).map_err(Error::no_thread)?;
+        let first = first();
+        let panicked = |_| Error::new(Code::IoError, panicked().to_string());
+        Ok((first, other.join().map_err(panicked)?))
+    })
 }
 
 /// Reads `file` to its end, in blocks.

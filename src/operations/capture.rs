@@ -105,13 +105,17 @@ fn verify_copy(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let path = staging.dir.join(&record.file);
-    let mut file = File::open(&path).context("open", &path)?;
-    let (hash, length) = blocks::hash(&mut file, &path, monitor, |n| monitor.advance(&record.source, n))?;
+    let hash = || {
+        let mut file = File::open(&path).context("open", &path)?;
+        blocks::hash(&mut file, &path, monitor, |n| monitor.advance(&record.source, n))
+    };
+    // Both read the whole copy; at the same time they read it from the disk once.
+    let (hashed, checked) = blocks::both(hash, || record.sqlite.is_some().then(|| health::check_copy(&path)).transpose())?;
+    let (hash, length) = hashed?;
     if hash != record.sha256 || length != record.size {
         return Err(bad_disk(&path));
     }
-    let Some(sqlite) = &mut record.sqlite else { return Ok(()) };
-    let checked = health::check_copy(&path)?;
+    let (Some(sqlite), Some(checked)) = (&mut record.sqlite, checked?) else { return Ok(()) };
     sqlite.tables = checked.tables;
     sqlite.integrity = match checked.verdict {
         Verdict::Sound => Integrity::Ok,

@@ -147,18 +147,22 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         other => other.context("open", &copy.path)?,
     };
     let expected = known_hashes(copy, &mut problem)?;
-    let (hash, size) = blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(copy.source.as_deref().unwrap_or(&copy.file), n))?;
+    let is_damaged = copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged);
+    let is_sqlite = copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?;
+    let label = copy.source.as_deref().unwrap_or(&copy.file);
+    let hash = || blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(label, n));
+    let check = || (is_sqlite && !is_damaged).then(|| health::check_copy(&copy.path)).transpose();
+    let (hashed, checked) = blocks::both(hash, check)?;
+    let (hash, size) = hashed?;
     if let Some(wanted) = copy.record.as_ref().map(|r| r.size).filter(|s| *s != size) {
         problem(Code::BackupDamaged, format!("has {size} bytes instead of {wanted}"));
     }
     if expected.iter().any(|h| *h != hash) {
         problem(Code::ChecksumMismatch, "its bytes are not the ones that were backed up; use another backup, or its archive".into());
     }
-    drop(file);
-    if copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged) {
+    if is_damaged {
         problem(Code::BackupDamaged, "the database was damaged when it was backed up".into());
-    } else if copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))? {
-        let checked = health::check_copy(&copy.path)?;
+    } else if let Some(checked) = checked? {
         match &checked.verdict {
             Verdict::Sound => {}
             Verdict::Damaged(why) => problem(Code::BackupDamaged, format!("its structure is damaged: {why}")),
