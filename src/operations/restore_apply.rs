@@ -257,6 +257,10 @@ fn undo(
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
+    let folder = durable::parent_of(&job.target);
+    if !durable::is_there(folder)? {
+        return Ok(());
+    }
     let mut there = Vec::new();
     for path in std::iter::once(job.target.clone()).chain(side_files) {
         if durable::is_there(&path)? {
@@ -271,7 +275,7 @@ fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
             durable::move_aside(path, &format!(".undone-{timestamp}"))?;
         }
     }
-    durable::sync_dir(durable::parent_of(&job.target))
+    durable::sync_dir(folder)
 }
 
 /// Puts reached targets back from the safety set; files that the restore created are moved aside, not deleted, since
