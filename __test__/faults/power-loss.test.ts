@@ -15,7 +15,7 @@ import { record, type Recording, type Step } from '../helpers/recording';
 assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no order of writes can be recorded (apt-get install strace)');
 
 /** Images tried of each operation within `npm test`. */
-const sample = 36;
+const sample = 28;
 const small = { rows: 8, pageSize: 1024 };
 
 /** What an operation does and what has to be true whatever is left of it. */
@@ -350,7 +350,7 @@ test('power loss after a restore was killed, while it is finished: what the dead
     for (const n of new Set(full ? [...unflushed, dead.at(-1)!] : [unflushed[0]!, ...journalEnded, ...journalBegun, ...walWritten])) {
       const disk = diskAfter(p, start, run, n);
       materialise(p.root, disk.seen);
-      await prove(t, p, `recover, finishing a restore ${kind}`, { args: ['recover'], databases, stay: [ts], sample: 16 }, disk);
+      await prove(t, p, `recover, finishing a restore ${kind}`, { args: ['recover'], databases, stay: [ts], sample: 12 }, disk);
     }
   }
 });
@@ -394,7 +394,7 @@ test('power loss after a backup or a removal was killed: what the next run makes
       const disk = diskAfter(p, start, run, n);
       materialise(p.root, disk.seen);
       const go = args[0] === 'delete' && n > named ? [gone] : [];
-      await prove(t, p, `recover after a killed ${args[0]}`, { args: ['recover'], databases: three, stay: [kept], go, sample: 16 }, disk);
+      await prove(t, p, `recover after a killed ${args[0]}`, { args: ['recover'], databases: three, stay: [kept], go, sample: 12 }, disk);
     }
   }
 });
