@@ -146,6 +146,9 @@ export class Disk {
         inode.data = resized(inode.data, step.size);
         return;
       }
+      case 'seek':
+        this.file(step.fd).at = step.at;
+        return;
       case 'sync': {
         const { inode } = this.file(step.fd);
         if (inode.isFolder) this.settle(inode);
@@ -338,7 +341,8 @@ export function remains(disk: Disk, { steps, reported }: { steps: Action[]; repo
   look(0);
   for (const [i, step] of steps.entries()) {
     disk.apply(step);
-    // Opening a file that is there leaves nothing new behind.
+    // Opening a file that is there leaves nothing new behind, and looking for a place in one neither.
+    if (step.do === 'seek') continue;
     if (step.do !== 'open' || step.create || step.truncate || i + 1 === reported) look(i + 1);
   }
   look(steps.length);

@@ -15,6 +15,7 @@ export type Action =
   | { do: 'write'; fd: number; bytes: Buffer; at?: number }
   | { do: 'copy'; from: number; fd: number; count: number }
   | { do: 'resize'; fd: number; size: number }
+  | { do: 'seek'; fd: number; at: number }
   | { do: 'sync'; fd: number }
   | { do: 'rename' | 'link'; path: string; to: string }
   | { do: 'unlink' | 'mkdir' | 'rmdir'; path: string };
@@ -124,6 +125,8 @@ function read(name: string, args: string[], result: number, root: string): Actio
       return on(0, (fd) => ({ do: 'write', fd, bytes: unhex(args[1]!).subarray(0, result), at: Number(args[3]) }));
     case 'ftruncate':
       return on(0, (fd) => ({ do: 'resize', fd, size: Number(args[1]) }));
+    case 'lseek':
+      return on(0, (fd) => ({ do: 'seek', fd, at: result }));
     case 'fsync':
     case 'fdatasync':
       return on(0, (fd) => ({ do: 'sync', fd }));
