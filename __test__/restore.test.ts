@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
 import {
-  addRows, assertNoLeftovers, assertRestored, contents, copyOf, count, craftSet, daysAgo, dump, editMetadata, exec, flip, holder, makeDatabase, metadataPath, project, readMetadata, runScript, sets, sha256, sleep, tempFolder,
+  addRows, assertNoLeftovers, assertRestored, contents, copyOf, count, craftSet, daysAgo, dump, editMetadata, exec, flip, holder, isRoot, makeDatabase, metadataPath, nobody, project, readMetadata, runScript, sets, sha256, sleep, tempFolder,
   tree, withDatabase, type Project,
 } from './helpers/project';
 
@@ -499,4 +499,25 @@ test('the set that was restored, and every other, is as it was', async (t) => {
   for (const [name, what] of Object.entries(before)) assert.equal(after[name], what, name);
   for (const name of Object.keys(after)) assert.ok(name in before || name.includes(r.safetyBackup!), name);
   assert.equal(readMetadata(p.backups, r.safetyBackup!).kind, 'safety');
+});
+
+test('a file that root puts back belongs to whom it belonged, and a missing one to whom its folder belongs', { skip: isRoot ? false : 'only root can give files away' }, async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  makeDatabase(p.at('gone.db'));
+  fs.writeFileSync(p.at('notes.db'), 'then');
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  fs.rmSync(p.at('gone.db'));
+  fs.writeFileSync(p.at('notes.db'), 'now');
+  fs.chownSync(p.at('notes.db'), nobody, nobody);
+  fs.chmodSync(p.at('notes.db'), 0o640);
+  fs.chownSync(p.root, nobody, nobody);
+  const restored = await backup.restoreBackup(made.timestamp, { root: p.root });
+  assert.equal(restored.success, true, restored.error);
+  assert.equal(fs.readFileSync(p.at('notes.db'), 'utf8'), 'then');
+  for (const name of ['notes.db', 'gone.db']) {
+    const { uid, gid } = fs.statSync(p.at(name));
+    assert.deepEqual([name, uid, gid], [name, nobody, nobody]);
+  }
+  assert.equal(fs.statSync(p.at('notes.db')).mode & 0o777, 0o640);
 });

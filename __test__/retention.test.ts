@@ -247,3 +247,22 @@ test('an archive stays until it is 90 days old, also of a set that lost a file o
   assert.ok((await backup.listBackups({ root: p.root, archives: true })).some((b) => b.timestamp === lost));
   assert.equal((await backup.restoreBackup(lost, { root: p.root })).success, true);
 });
+
+test('a restore after a loss of rows does not hide it from retention: the set from before the loss stays', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 400 });
+  makeDatabase(p.at('.agentic-qe', 'memory.db'), { rows: 20 });
+  const before = await backup.createBackup({ root: p.root, compress: false });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 50'));
+  const lost = await backup.createBackup({ root: p.root, compress: false });
+  assert.ok(lost.warnings.some((w) => w.includes('episodes shrank')), lost.warnings.join('; '));
+  withDatabase(p.at('.agentic-qe', 'memory.db'), (db) => db.exec('DELETE FROM patterns'));
+  const restored = await backup.restoreBackup(lost.timestamp, { root: p.root });
+  assert.equal(restored.success, true, restored.error);
+  for (let i = 0; i < 4; i++) {
+    const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 2 });
+    assert.equal(made.success, true, made.error);
+  }
+  assert.ok((await left(p)).includes(before.timestamp), 'the last set with all rows is gone');
+  assert.equal(await backup.verifyBackup(before.timestamp, { root: p.root }), true);
+});

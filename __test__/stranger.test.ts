@@ -99,12 +99,23 @@ test('create warns of a database that the backup before had and that is gone, an
   fs.rmSync(p.at(memory));
   const run = await p.run('create');
   assert.equal(run.status, 0);
-  const way = new RegExp(`memory\\.db is gone.*aqe-backup restore ${first.timestamp} --database "([^"]+)"`).exec(run.stdout);
+  const way = new RegExp(`memory\\.db is gone.*aqe-backup restore ${first.timestamp} --database '([^']+)' --root '`).exec(run.stdout);
   assert.ok(way, run.stdout);
   assert.equal((await p.run('restore', first.timestamp, '--database', way[1]!, '--force')).status, 0);
   assert.equal(count(p.at(memory)), 30);
   const some = await backup.createBackup({ root: p.root, databases: ['agentdb.db'] });
   assert.deepEqual(some.warnings.filter((w) => w.includes('gone')), [], 'a database that was not asked for is not gone');
+});
+
+test('a database that was backed up by name and is still there is not called gone by a backup that does not look there', async (t) => {
+  const p = withTwo(t);
+  makeDatabase(p.at('data', 'extra.db'));
+  await backup.createBackup({ root: p.root, databases: ['agentdb.db', 'data/extra.db'] });
+  const usual = await backup.createBackup({ root: p.root });
+  assert.deepEqual(usual.warnings.filter((w) => w.includes('gone')), []);
+  fs.rmSync(p.at('data', 'extra.db'));
+  const other = await backup.createBackup({ root: p.root, databases: ['agentdb.db', 'data/*.db'] });
+  assert.deepEqual(other.warnings.filter((w) => w.includes('gone')), [], 'the newest backup did not have it');
 });
 
 test('the side file of a damaged database, saved once, is no database that could be gone', async (t) => {

@@ -26,6 +26,20 @@ pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// As root, gives a file the owner of `like`, so that the program that uses it, as another user, can go on doing so. Nobody
+/// else may give files away.
+pub fn set_owner_like(file: &File, like: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if rustix::process::geteuid().is_root() {
+        use std::os::unix::fs::MetadataExt;
+        let owner = like.metadata()?;
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (file, like);
+    Ok(())
+}
+
 /// Creates a folder with mode 0700 whatever the umask; an existing one is an error.
 pub fn create_private_dir(path: &Path) -> Result<()> {
     fs::create_dir(path).context("create the folder", path)?;

@@ -37,6 +37,8 @@ pub struct Discovery {
 }
 
 const HOME: &str = ".agentic-qe";
+/// Where sets are, below the root, unless somebody says otherwise.
+const BACKUPS: &str = ".agentic-qe/backups";
 const PATTERNS: [&str; 2] = ["*.db", ".agentic-qe/*.db"];
 
 impl Project {
@@ -59,7 +61,7 @@ impl Project {
                 format!("the project root {} is not a folder; pass the folder that holds the databases as root", root.display()),
             ));
         }
-        let backup_dir = found.join(backup_dir.unwrap_or(Path::new(".agentic-qe/backups")));
+        let backup_dir = found.join(backup_dir.unwrap_or(Path::new(BACKUPS)));
         let (given, home) = (backup_dir.canonicalize().unwrap_or_else(|_| backup_dir.clone()), found.join(HOME));
         if found.starts_with(&given) || home == given {
             let message = format!(
@@ -69,6 +71,14 @@ impl Project {
             return Err(Error::new(Code::InvalidArgValue, message));
         }
         Ok(Project { root: found, backup_dir })
+    }
+
+    /// The flags with which the command finds the same project and backups folder from any folder, quoted for a shell, each
+    /// after a space.
+    pub fn flags(&self) -> String {
+        let backup_dir = (self.backup_dir != self.root.join(BACKUPS)).then(|| quoted(&self.backup_dir.display().to_string()));
+        let backup_dir = backup_dir.map(|dir| format!(" --backup-dir {dir}")).unwrap_or_default();
+        format!(" --root {}{backup_dir}", quoted(&self.root.display().to_string()))
     }
 
     /// The databases that `patterns` (paths or globs relative to the root) name; without patterns, `*.db` in the root and
@@ -217,6 +227,11 @@ impl Selection {
         let Some(wanted) = &self.0 else { return true };
         wanted.iter().any(|(name, glob)| name == source || glob.as_ref().is_some_and(|g| g.is_match(source)))
     }
+}
+
+/// `text` as one word of a POSIX shell.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// `path` with `/` between plain components; `None` if it is absolute, empty, climbs, or is not UTF-8.

@@ -1,10 +1,11 @@
 // `npm run test:faults`: the proofs of __test__/faults in full, one after the other; their results go to
-// target/faults, one line of JSON a run, from which tools/reliability.mjs writes the table of docs/reliability.md.
+// target/faults, from which `npm run reliability` writes the table of docs/reliability.md.
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { commit, results } from './results.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const folder = join('__test__', 'faults')
@@ -42,7 +43,7 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
-const env = { ...process.env, AQE_FAULTS: 'full', AQE_FAULTS_RESULTS: join(root, 'target', 'faults') }
+const env = { ...process.env, AQE_FAULTS: 'full', AQE_FAULTS_RESULTS: results, AQE_FAULTS_COMMIT: commit() }
 if (values.shard) env.AQE_FAULTS_SHARD = values.shard
 if (values.seconds) env.AQE_FAULTS_SECONDS = values.seconds
 if (values.seed) env.AQE_FAULTS_SEED = values.seed

@@ -45,5 +45,6 @@ export function report(name: string, counts: Record<string, number | string>): v
   const folder = process.env.AQE_FAULTS_RESULTS;
   if (!full || !folder) return;
   fs.mkdirSync(folder, { recursive: true });
-  fs.appendFileSync(path.join(folder, `${name}.jsonl`), `${JSON.stringify({ name, shard: `${shard.index}/${shard.of}`, seed, ...counts })}\n`);
+  const run = { name, shard: `${shard.index}/${shard.of}`, seed, commit: process.env.AQE_FAULTS_COMMIT ?? 'unknown', node: process.versions.node, counts };
+  fs.appendFileSync(path.join(folder, `${name}.jsonl`), `${JSON.stringify(run)}\n`);
 }

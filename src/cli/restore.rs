@@ -1,6 +1,6 @@
 //! `restore`: asks, restores, says how to undo it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -129,15 +129,7 @@ fn undo(ctx: &Context, project: &Project, o: &RestoreOutcome) -> Option<String> 
     // The restore is done: where this can't be looked at, there is only a hint less.
     let saved = operations::info(ctx, &safety.to_string()).ok()?;
     let raw = saved.metadata.is_some_and(|m| m.databases().iter().any(|d| d.is_damaged()));
-    let flags = flags(ctx, project);
-    Some(format!("aqe-backup restore {safety}{}{flags}", if raw { " --no-verify --force" } else { "" }))
-}
-
-/// The flags with which the same project is found from any folder.
-fn flags(ctx: &Context, project: &Project) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
-    let backup_dir = ctx.backup_dir.as_ref().map(|_| format!(" --backup-dir {}", quoted(&project.backup_dir)));
-    format!(" --root {}{}", quoted(&project.root), backup_dir.unwrap_or_default())
+    Some(format!("aqe-backup restore {safety}{}{}", if raw { " --no-verify --force" } else { "" }, project.flags()))
 }
 
 fn text(o: &RestoreOutcome, undo: Option<&str>) -> String {

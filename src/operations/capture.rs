@@ -72,9 +72,15 @@ pub(super) fn capture(
     }
     note_raw_damage(sources, &mut damages);
     let mut metadata = describe(project, &staging, request, records);
-    metadata.shrunk_since = shrinkage::find(&metadata, earlier, &mut warnings);
+    // A safety set says so too, or the sets after it would be compared with what it saved: the loss. Only whoever makes
+    // a backup is told; a restore may well be the answer to the loss.
+    let mut losses = Vec::new();
+    metadata.shrunk_since = shrinkage::find(&metadata, earlier, &mut losses);
     if !request.partial {
-        shrinkage::find_missing(&metadata, earlier, &project.select(ctx.databases.as_deref())?, &mut warnings);
+        warnings.extend(losses);
+        let asked = project.select(ctx.databases.as_deref())?;
+        let is_there = |source: &str| project.root.join(source).symlink_metadata().is_ok();
+        shrinkage::find_missing(&metadata, earlier, project, &asked, is_there, &mut warnings);
     }
 
     let json = metadata.to_json()?;

@@ -18,6 +18,7 @@ use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::connection::{Facts, side_file};
+use crate::store::catalog::SetEntry;
 use crate::store::lock::StoreLock;
 use crate::store::{catalog, space, staging};
 
@@ -53,11 +54,12 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     // Always in this order, so that two restores can't wait for each other.
     by_target.sort_by(|a, b| a.target.cmp(&b.target));
     let patience = ctx.patience();
+    let earlier = catalog::scan(&lock.dir)?;
     let mut targets =
         by_target.into_iter().map(|job| restore_targets::hold(job, &patience, &mut suspicions)).collect::<Result<Vec<_>>>()?;
     let mut warnings = forced(wish, suspicions)?;
 
-    let safety = save(ctx, project, lock, &mut targets, wish, &mut warnings)?;
+    let safety = save(ctx, project, lock, &mut targets, wish, &earlier, &mut warnings)?;
     ctx.monitor.start(Phase::Write, jobs.iter().filter_map(|j| j.file.metadata().ok()).map(|m| m.len()).sum());
     let prepared = targets.into_iter().map(|t| restore_prepare::prepare(t, lock, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
@@ -133,17 +135,22 @@ fn forced(wish: &Wish, suspicions: Vec<String>) -> Result<Vec<String>> {
     Err(Error::new(Code::NeedsForce, message))
 }
 
-/// Saves every target as it is under our lock. `None` when there is nothing to save.
+/// Saves every target as it is under our lock. `None` when there is nothing to save. `earlier`: the sets there are.
 fn save(
     ctx: &Context,
     project: &Project,
     lock: &StoreLock,
     targets: &mut [Target],
     wish: &Wish,
+    earlier: &[SetEntry],
     warnings: &mut Vec<String>,
 ) -> Result<Option<Timestamp>> {
-    let present = || targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false }));
-    space::require(&lock.dir, present().map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?)?;
+    // A restore that has begun has to be finished or undone: there the estimate, which is the most it can take, must not
+    // stand in the way of what may well fit.
+    if wish.write_intent {
+        let present = targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false }));
+        space::require(&lock.dir, present.map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?)?;
+    }
     let wals = sources::side_files(targets.iter().filter(|t| matches!(t.hold, Hold::Repair { .. })).map(|t| &t.database))?;
     let mut sources: Vec<Source> = targets.iter_mut().filter_map(saved_as).collect();
     if sources.is_empty() {
@@ -153,7 +160,7 @@ fn save(
     sources.sort_by(|a, b| a.database.source.cmp(&b.database.source));
     let request =
         Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()), partial: true };
-    let saved = capture::capture(ctx, project, lock, &mut sources, &request, &[])?;
+    let saved = capture::capture(ctx, project, lock, &mut sources, &request, earlier)?;
     let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
     if let Some(path) = unreadable.filter(|_| !wish.force) {
         let message = format!(

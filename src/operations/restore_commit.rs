@@ -75,8 +75,11 @@ fn place(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timest
     for suffix in ["-wal", "-shm", "-journal"] {
         move_aside(&side_file(target, suffix), timestamp, warnings)?;
     }
+    let like = if replaces { target } else { folder };
+    let file = File::open(staged).context("open", staged)?;
+    // Before the mode: a change of owner takes some of its bits away.
+    durable::set_owner_like(&file, like).context("set the owner of", staged)?;
     if let Some(mode) = mode {
-        let file = File::open(staged).context("open", staged)?;
         durable::set_mode(&file, mode).context("set the mode of", staged)?;
     }
     let rename = |from: &Path| if replaces { durable::rename_over(from, target) } else { durable::rename_new(from, target) };
@@ -84,7 +87,7 @@ fn place(staged: &Path, target: &Path, replaces: bool, mode: Option<u32>, timest
         // The backups folder lies on another file system: copy first, so that the name still appears all at once.
         Err(e) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
             let beside = side_file(target, ".aqe-restoring");
-            copy_across(staged, &beside, mode)?;
+            copy_across(staged, &beside, like, mode)?;
             rename(&beside)
         }
         renamed => renamed,
@@ -98,10 +101,11 @@ fn settle(staged: &Path, target: &Path) -> Result<()> {
     durable::remove_file(staged)
 }
 
-fn copy_across(staged: &Path, to: &Path, mode: Option<u32>) -> Result<()> {
+fn copy_across(staged: &Path, to: &Path, like: &Path, mode: Option<u32>) -> Result<()> {
     durable::remove_file(to)?;
     let mut out = durable::create_exclusive(to)?;
     io::copy(&mut File::open(staged).context("open", staged)?, &mut out).context("write", to)?;
+    durable::set_owner_like(&out, like).context("set the owner of", to)?;
     durable::set_mode(&out, mode.unwrap_or(0o600)).context("set the mode of", to)?;
     out.sync_all().context("flush", to)
 }

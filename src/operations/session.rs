@@ -29,11 +29,12 @@ pub(super) fn databases(ctx: &Context, project: &Project) -> Result<Discovery> {
         match sets.iter().rev().find(|s| !s.sources().is_empty()) {
             Some(set) => {
                 let hint = format!(
-                    "backup {} in {} has {}; `aqe-backup restore {}` puts them back",
+                    "backup {} in {} has {}; `aqe-backup restore {}{}` puts them back",
                     set.timestamp,
                     project.backup_dir.display(),
                     set.sources().join(", "),
-                    set.timestamp
+                    set.timestamp,
+                    project.flags()
                 );
                 Error::new(e.code, format!("{}; {hint}", e.message))
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::sources::SIDE_FILE_OF;
 use crate::backup_set::metadata::{DatabaseRecord, Integrity, Metadata};
-use crate::project::Selection;
+use crate::project::{Project, Selection, quoted};
 use crate::store::catalog::SetEntry;
 
 /// A table with this many rows or fewer may shrink without a word.
@@ -38,17 +38,24 @@ pub(super) fn find(metadata: &Metadata, earlier: &[SetEntry], warnings: &mut Vec
 }
 
 /// Databases that the set before this one has and this one has not: somebody may have removed them by mistake, and from
-/// now on the newest backup lacks them. `asked`: what was to be backed up.
-pub(super) fn find_missing(metadata: &Metadata, earlier: &[SetEntry], asked: &Selection, warnings: &mut Vec<String>) {
+/// now on the newest backup lacks them. `asked`: what was to be backed up. `is_there`: whether a source is a file now; one
+/// that is was only not looked for this time.
+pub(super) fn find_missing(
+    metadata: &Metadata,
+    earlier: &[SetEntry],
+    project: &Project,
+    asked: &Selection,
+    is_there: impl Fn(&str) -> bool,
+    warnings: &mut Vec<String>,
+) {
     let Some(last) = earlier.iter().rev().filter_map(SetEntry::metadata).find(|m| m.kind() == metadata.kind()) else { return };
     let here = |source: &str| metadata.databases().iter().any(|d| d.source == source);
     let is_database = |d: &&DatabaseRecord| !d.extra.contains_key(SIDE_FILE_OF);
-    let gone = last.databases().iter().filter(is_database).filter(|d| asked.has(&d.source) && !here(&d.source));
+    let gone = last.databases().iter().filter(is_database).filter(|d| asked.has(&d.source) && !here(&d.source) && !is_there(&d.source));
     warnings.extend(gone.map(|d| {
         let (source, then) = (&d.source, &last.timestamp);
-        format!(
-            "{source} is gone: it is in backup {then}, and not in this one; to put it back: aqe-backup restore {then} --database {source:?}"
-        )
+        let command = format!("aqe-backup restore {then} --database {}{}", quoted(source), project.flags());
+        format!("{source} is gone: it is in backup {then}, and not in this one; to put it back: {command}")
     }));
 }
 
