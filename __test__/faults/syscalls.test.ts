@@ -351,18 +351,17 @@ test('whichever system call fails or is the last: all databases are old or all n
   needStrace();
   const begun = Date.now();
   const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), toExec(t), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
-  const points: { op: Operation; point: Point }[] = [];
-  const add = async (op: Operation): Promise<Call[]> => {
+  const pointsIn = async (op: Operation): Promise<{ op: Operation; point: Point }[]> => {
     const calls = await callsOf(t, (await copyOfProject(t, op.template)).root, op.args);
-    points.push(...pointsOf(calls).map((point) => ({ op, point })));
-    return calls;
+    const next: Operation[] = [];
+    if (['restore', 'create', 'delete'].includes(op.name)) next.push(await toRecover(t, op, calls));
+    if (op.name === 'create') next.push(await toRecover(t, { ...op, name: 'create that had published' }, calls));
+    if (op.name === 'restore') next.push({ ...op, name: 'recover after half an undoing', template: await halfUndone(t, op, calls), args: ['recover', '--json'], done: undefined });
+    const own = pointsOf(calls).map((point) => ({ op, point }));
+    for (const after of next) own.push(...(await pointsIn(after)));
+    return own;
   };
-  for (const op of operations) {
-    const calls = await add(op);
-    if (['restore', 'create', 'delete'].includes(op.name)) await add(await toRecover(t, op, calls));
-    if (op.name === 'create') await add(await toRecover(t, { ...op, name: 'create that had published' }, calls));
-    if (op.name === 'restore') await add({ ...op, name: 'recover after half an undoing', template: await halfUndone(t, op, calls), args: ['recover', '--json'], done: undefined });
-  }
+  const points = (await Promise.all(operations.map(pointsIn))).flat();
   const counts: Counts = { points: 0, hit: 0, killed: 0, failed: 0, succeeded: 0 };
   for (const once of lost) {
     const again = points.filter(({ op, point }) => op.name === once.in && point.fault === once.fault && once.at(point));
@@ -382,7 +381,7 @@ test('whichever system call fails or is the last: all databases are old or all n
   });
   // To repeat what was found wrong, by a part of its first line.
   const only = process.env.AQE_FAULTS_ONLY;
-  await eachPoint(t, chosen(only ? points.filter(({ op, point }) => label(op, point).includes(only)) : points, 32), counts);
+  await eachPoint(t, chosen(only ? points.filter(({ op, point }) => label(op, point).includes(only)) : points, 28), counts);
   assert.ok(counts.hit >= counts.points * 0.6, `too few faults came: ${JSON.stringify(counts)}`);
   report('syscalls', { ...counts, possible: points.length, seconds: Math.round((Date.now() - begun) / 1000) });
   if (process.env.AQE_FAULTS) console.log(counts, points.length);

@@ -12,7 +12,7 @@ import { bin, cleanEnv, finished, tempFolder, type Context, type Run } from './p
 const calls = [
   'open', 'openat', 'openat2', 'creat', 'close', 'read', 'pread64', 'readv', 'preadv', 'lseek', 'mmap', 'stat', 'lstat', 'fstat', 'newfstatat', 'statx', 'statfs', 'fstatfs',
   'access', 'faccessat', 'faccessat2', 'readlink', 'readlinkat', 'getdents64', 'fcntl', 'flock', 'write', 'pwrite64', 'writev', 'pwritev', 'copy_file_range', 'sendfile', 'fsync', 'fdatasync', 'ftruncate',
-  'fallocate', 'rename', 'renameat', 'renameat2', 'link', 'linkat', 'unlink', 'unlinkat', 'mkdir', 'mkdirat', 'rmdir', 'chmod', 'fchmod', 'fchmodat', 'utimensat', 'symlink', 'symlinkat',
+  'fallocate', 'rename', 'renameat', 'renameat2', 'link', 'linkat', 'unlink', 'unlinkat', 'mkdir', 'mkdirat', 'rmdir', 'chmod', 'fchmod', 'fchmodat', 'chown', 'fchown', 'fchownat', 'utimensat', 'symlink', 'symlinkat',
 ]; // prettier-ignore
 
 /** What may happen at a call; with `+` also at each later one of the same name. */

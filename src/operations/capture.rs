@@ -81,7 +81,8 @@ pub(super) fn capture(
     if !request.partial {
         warnings.extend(losses);
         let asked = project.select(ctx.databases.as_deref())?;
-        let is_there = |source: &str| project.root.join(source).symlink_metadata().is_ok();
+        // What can't be looked at is not called gone.
+        let is_there = |source: &str| durable::is_there(&project.root.join(source)).unwrap_or(true);
         shrinkage::find_missing(&metadata, earlier, project, &asked, is_there, &mut warnings);
     }
 
