@@ -51,8 +51,12 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
 /// Writes a new file. Its bytes are durable when this returns, its name is so after [`sync_dir`].
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = create_exclusive(path)?;
-    file.write_all(bytes).context("write", path)?;
-    file.sync_all().context("flush", path)
+    let written = file.write_all(bytes).context("write", path).and_then(|()| file.sync_all().context("flush", path));
+    if written.is_err() {
+        // Half a file would be taken for a whole one. The failure that matters is the first.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// Renames `from` to `to`, which must not exist. Durable after [`sync_dir`] of both folders.
@@ -83,6 +87,15 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = dir;
     Ok(())
+}
+
+/// Whether anything has the name `path`, be it a link that leads nowhere. A name that can't be looked at is an error, not
+/// absent: much is removed, or made anew, because something is not there.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        found => found.context("look at", path).map(|_| true),
+    }
 }
 
 /// Whether `path` is there and is no regular file: a fifo would never end, a symlink could lead anywhere.

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 
 /// Where everything is.
@@ -54,7 +55,7 @@ impl Project {
             let code = e.code;
             e.wrap(code, "pass the folder that holds the databases as root (--root, $AQE_PROJECT_ROOT)")
         })?;
-        if !found.is_dir() {
+        if !found.metadata().context("look at", &found)?.is_dir() {
             return Err(Error::new(
                 Code::IoError,
                 format!("the project root {} is not a folder; pass the folder that holds the databases as root", root.display()),
@@ -93,7 +94,7 @@ impl Project {
             None => PATTERNS.iter().try_for_each(|p| self.matches(p, &mut found))?,
             Some(patterns) => patterns.iter().try_for_each(|p| self.named(p, &mut found))?,
         }
-        let discovery = one_name_each(found);
+        let discovery = one_name_each(found)?;
         if discovery.databases.is_empty() {
             return Err(self.nothing_found(patterns));
         }
@@ -136,7 +137,7 @@ impl Project {
         let inside = relative.strip_prefix(&self.root).unwrap_or(relative);
         let source = relative_source(inside).ok_or_else(|| self.outside(pattern))?;
         // A file of exactly that name wins over reading the name as a pattern.
-        if self.root.join(&source).symlink_metadata().is_ok() {
+        if durable::is_there(&self.root.join(&source))? {
             found.insert(source.clone(), regular_file(&self.root.join(&source))?);
             return Ok(());
         }
@@ -186,7 +187,7 @@ impl Project {
             let source = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             if glob.is_match(&source) {
                 found.insert(source.clone(), regular_file(&entry.path())?);
-            } else if depth > 1 && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            } else if depth > 1 && entry.file_type().context("look at", &entry.path())?.is_dir() {
                 self.walk(&source, depth - 1, glob, found)?;
             }
         }
@@ -250,16 +251,20 @@ fn through_folders(path: &Path) -> PathBuf {
 /// The usual backups folder must be in the project: a link in its place, which a checked-out project may bring along,
 /// could lead to anybody's files.
 fn require_inside(root: &Path, backup_dir: &Path) -> Result<()> {
-    let is_link = backup_dir.ancestors().take_while(|a| *a != root).any(|a| a.symlink_metadata().is_ok_and(|m| m.is_symlink()));
-    let real = backup_dir.canonicalize().unwrap_or_else(|_| through_folders(backup_dir));
-    // What leads nowhere yet could be made to lead anywhere.
-    if !is_link || (real.starts_with(root) && real.exists()) {
-        return Ok(());
+    let mut there = backup_dir;
+    while there != root && !durable::is_there(there)? {
+        there = there.parent().unwrap_or(root);
     }
+    let leads = match there.canonicalize() {
+        Ok(real) if real.starts_with(root) => return Ok(()),
+        Ok(real) => format!("out of the project, to {}", real.display()),
+        // What leads nowhere yet could be made to lead anywhere.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => "nowhere".to_owned(),
+        Err(e) => return Err(Error::io(e, "follow", there)),
+    };
     let message = format!(
-        "{} is a symbolic link, or is behind one, that leads out of the project, to {}; if the backups shall be there, name that folder with backupDir (--backup-dir)",
-        backup_dir.display(),
-        real.display()
+        "{} is a symbolic link, or is behind one, that leads {leads}; remove it, or name the folder for the backups with backupDir (--backup-dir), which may lie anywhere",
+        backup_dir.display()
     );
     Err(Error::new(Code::InvalidArgValue, message))
 }
@@ -309,10 +314,11 @@ fn regular_file(path: &Path) -> Result<PathBuf> {
         }
         Error::io(e, "follow", path)
     })?;
-    if real.metadata().context("look at", &real)?.is_file() {
+    let kind = real.metadata().context("look at", &real)?;
+    if kind.is_file() {
         return Ok(real);
     }
-    let what = if real.is_dir() { "a folder" } else { "not a regular file" };
+    let what = if kind.is_dir() { "a folder" } else { "not a regular file" };
     Err(Error::new(
         Code::IoError,
         format!("{} is {what}, so it can't be a database; move it away, or name the databases to back up with databases", path.display()),
@@ -320,13 +326,13 @@ fn regular_file(path: &Path) -> Result<PathBuf> {
 }
 
 /// Drops further names of a file that was found already: one database must not be opened twice, nor restored twice.
-fn one_name_each(found: BTreeMap<String, PathBuf>) -> Discovery {
+fn one_name_each(found: BTreeMap<String, PathBuf>) -> Result<Discovery> {
     let mut discovery = Discovery::default();
     let mut by_file: BTreeMap<Identity, String> = BTreeMap::new();
     // Names that are the file itself come before symlinks to it.
     let (own, links): (Vec<_>, Vec<_>) = found.into_iter().partition(|(source, path)| path.ends_with(source));
     for (source, path) in own.into_iter().chain(links) {
-        match by_file.entry(identity(&path)) {
+        match by_file.entry(identity(&path)?) {
             std::collections::btree_map::Entry::Occupied(first) => {
                 discovery.warnings.push(format!("{source} is the same file as {}; it is handled once, as {}", first.get(), first.get()));
             }
@@ -337,22 +343,20 @@ fn one_name_each(found: BTreeMap<String, PathBuf>) -> Discovery {
         }
     }
     discovery.databases.sort_by(|a, b| a.source.cmp(&b.source));
-    discovery
+    Ok(discovery)
 }
 
 /// Device and inode where there are such; else the path.
 type Identity = (u64, u64, PathBuf);
 
 #[cfg(unix)]
-fn identity(path: &Path) -> Identity {
+fn identity(path: &Path) -> Result<Identity> {
     use std::os::unix::fs::MetadataExt;
-    match path.metadata() {
-        Ok(m) => (m.dev(), m.ino(), PathBuf::new()),
-        Err(_) => (0, 0, path.to_path_buf()),
-    }
+    let m = path.metadata().context("look at", path)?;
+    Ok((m.dev(), m.ino(), PathBuf::new()))
 }
 
 #[cfg(not(unix))]
-fn identity(path: &Path) -> Identity {
-    (0, 0, path.to_path_buf())
+fn identity(path: &Path) -> Result<Identity> {
+    Ok((0, 0, path.to_path_buf()))
 }

@@ -45,6 +45,16 @@ for (const [what, lead] of detours) {
   });
 }
 
+test('a folder that is to hold the backups and is a link within the project is used from the first backup on', { timeout: 120_000 }, async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 3 });
+  fs.mkdirSync(p.at('kept'));
+  fs.symlinkSync('kept', p.at('.agentic-qe'));
+  const made = await backup.createBackup({ root: p.root });
+  assert.equal(made.success, true, made.error);
+  assert.equal(await backup.verifyBackup(made.timestamp, { root: p.root }), true);
+});
+
 test('a backups folder that is a link within the project is used', { timeout: 120_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3 });

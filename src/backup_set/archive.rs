@@ -1,5 +1,6 @@
 //! The `.tar.gz` of a set: written while the databases are being copied, read back member by member.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -70,17 +71,49 @@ pub fn write<W: Write>(out: W, modified: u64, members: &Receiver<Member>) -> io:
     tar.into_inner()?.finish()
 }
 
+/// The archive's bytes. What unpacks them takes a failed read for damage, so the failure is kept here.
+struct Noticing<'a> {
+    file: File,
+    failed: &'a RefCell<Option<io::Error>>,
+}
+
+impl Read for Noticing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    let told = io::Error::from(e.kind());
+                    self.failed.replace(Some(e));
+                    return Err(told);
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
 /// More members than this has no set.
 const MEMBERS: usize = 20_000;
 
 /// Goes through the members of the archive at `path`, in order and to its very end. Every one must be a regular file with
 /// the flat name of a file of one and the same set, and none may come twice; anything else, and an archive without a
-/// proper end, is `BACKUP_DAMAGED`. `each` gets the bytes that a member claims to have, and may leave them unread.
-pub fn read(path: &Path, mut each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
+/// proper end, is `BACKUP_DAMAGED`. `each` gets the bytes that a member claims to have, and may leave them unread. An
+/// archive that can't be read is not therefore damaged.
+pub fn read(path: &Path, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
+    let failed = RefCell::new(None);
+    let file = Noticing { file: File::open(path).context("open", path)?, failed: &failed };
+    let members = read_members(path, file, each);
+    match failed.take() {
+        Some(e) => Err(Error::io(e, "read", path)),
+        None => members,
+    }
+}
+
+fn read_members(path: &Path, file: impl Read, mut each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
     let damaged =
         |why: String| Error::new(Code::BackupDamaged, format!("archive {} is damaged: {why}; use another backup", path.display()));
     let broken = |e: io::Error| damaged(e.to_string()).caused_by(e);
-    let file = File::open(path).context("open", path)?;
     let mut tar = TarStream::new(MultiGzDecoder::new(io::BufReader::with_capacity(1 << 18, file)));
     let mut seen = std::collections::HashSet::new();
     let mut set = None;

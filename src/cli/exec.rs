@@ -13,7 +13,7 @@ use super::text::plain;
 use super::{Answer, complain, exit_code, json, progress, restore, style};
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::operations::{self, Context, CreateOptions, RestoreOptions, RestoreOutcome};
 use crate::progress::Monitor;
 use crate::store::pin::Pin;
@@ -73,7 +73,7 @@ pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
             outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));
             say(&format!("{} the databases hold what they held at the safety backup", style::good("Restored:").for_stderr()));
         }
-        Err(e) if operations::info(ctx, &safety.to_string()).is_err() => {
+        Err(e) if operations::info(ctx, &safety.to_string()).is_err_and(|e| e.code == Code::BackupNotFound) => {
             say(&format!("{} {} ({}); backup {safety} is gone", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code));
         }
         Err(e) => say(&format!("{} {} ({}); backup {safety} is kept", style::bad("Not restored:").for_stderr(), plain(&e.message), e.code)),

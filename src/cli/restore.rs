@@ -66,7 +66,7 @@ pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
         }
         other => other?,
     };
-    let undo = undo(ctx, &project, &outcome)?;
+    let undo = undo(ctx, &project, &outcome);
     let document = document(&outcome, json::milliseconds(started));
     Ok(Answer { document, text: text(&outcome, undo.as_deref()), exit: 0 })
 }
@@ -124,11 +124,12 @@ fn ask(ctx: &Context, what: &What) -> Result<()> {
 }
 
 /// The command that undoes this, if anything was saved. Raw bytes of a damaged database pass no check.
-fn undo(ctx: &Context, project: &Project, o: &RestoreOutcome) -> Result<Option<String>> {
-    let Some(safety) = o.safety_backup else { return Ok(None) };
-    let saved = operations::info(ctx, &safety.to_string())?;
+fn undo(ctx: &Context, project: &Project, o: &RestoreOutcome) -> Option<String> {
+    let safety = o.safety_backup?;
+    // The restore is done: where this can't be looked at, there is only a hint less.
+    let saved = operations::info(ctx, &safety.to_string()).ok()?;
     let raw = saved.metadata.is_some_and(|m| m.databases().iter().any(|d| d.is_damaged()));
-    Ok(Some(format!("aqe-backup restore {safety}{}{}", if raw { " --no-verify --force" } else { "" }, project.flags())))
+    Some(format!("aqe-backup restore {safety}{}{}", if raw { " --no-verify --force" } else { "" }, project.flags()))
 }
 
 fn text(o: &RestoreOutcome, undo: Option<&str>) -> String {
@@ -143,8 +144,9 @@ fn text(o: &RestoreOutcome, undo: Option<&str>) -> String {
     let mut text = table.render();
     text::warnings(&mut text, &o.warnings);
     line!(text, "Timestamp: {}", style::strong(o.timestamp));
-    if let (Some(safety), Some(undo)) = (o.safety_backup, undo) {
-        line!(text, "Safety backup: {safety} (undo with: {undo})");
+    if let Some(safety) = o.safety_backup {
+        let hint = undo.map_or_else(String::new, |undo| format!(" (undo with: {undo})"));
+        line!(text, "Safety backup: {safety}{hint}");
         if o.databases.iter().any(|d| d.action == Action::Created) {
             line!(text, "What was created and had been missing would stay.");
         }

@@ -10,38 +10,63 @@ use crate::backup_set::archive;
 use crate::backup_set::metadata::{Kind, Metadata};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
 use crate::store::pin;
 use crate::store::retention::{self, Fate, Rule, SetFacts};
-use crate::store::staging;
+use crate::store::staging::{self, NotRemoved};
 
 /// Removes what `options.rule` gives up (see [`retention::plan`]), or with `dry_run` only says what that would be. What
 /// was removed is durably gone when it returns. A missing backups folder has nothing to remove.
 pub fn clean(ctx: &Context, options: &CleanOptions) -> Result<CleanOutcome> {
     let project = ctx.project()?;
-    let outcome = if options.dry_run || !project.backup_dir.exists() {
+    let outcome = if options.dry_run || !durable::is_there(&project.backup_dir)? {
         outcome(plan(&project.backup_dir, options.rule, None, &ctx.monitor)?, options.dry_run)
     } else {
         let (lock, recovery) = session::enter(ctx, &project)?;
-        CleanOutcome { warnings: recovery.warnings, ..clean_locked(&lock, options.rule, None, &ctx.monitor)? }
+        let cleaned = clean_locked(&lock, options.rule, None, &ctx.monitor)?;
+        if let Some(e) = cleaned.failure {
+            return Err(stopped(&cleaned.outcome, e));
+        }
+        CleanOutcome { warnings: recovery.warnings, ..cleaned.outcome }
     };
     ctx.monitor.finish();
     Ok(outcome)
 }
 
+fn stopped(outcome: &CleanOutcome, e: Error) -> Error {
+    let (done, code) = (outcome.removed + outcome.archives_removed, e.code);
+    if done == 0 || code == Code::Abort { e } else { e.wrap(code, format!("{done} old backups were removed, then the clean-up stopped")) }
+}
+
+/// What a clean-up did, and why it stopped before the end.
+pub(super) struct Cleaned {
+    pub outcome: CleanOutcome,
+    pub failure: Option<Error>,
+}
+
 /// The same, under a lock that is held already. `trusted`: a set that has just been read back.
-pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<CleanOutcome> {
-    let planned = plan(&lock.dir, rule, trusted, monitor)?;
+pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Cleaned> {
+    let mut planned = plan(&lock.dir, rule, trusted, monitor)?;
+    let mut failure = None;
+    let mut done = 0;
     for (_, decision) in &planned {
-        monitor.check()?;
-        if decision.fate != Fate::Keep {
-            staging::remove(lock, decision.timestamp, decision.fate == Fate::Trim)?;
+        let removed = monitor.check().map_err(NotRemoved::whole).and_then(|()| match decision.fate {
+            Fate::Keep => Ok(()),
+            fate => staging::remove(lock, decision.timestamp, fate == Fate::Trim),
+        });
+        if let Err(e) = removed {
+            done += usize::from(e.is_gone);
+            failure = Some(e.error);
+            break;
         }
+        done += 1;
     }
-    Ok(outcome(planned, false))
+    planned.truncate(done);
+    Ok(Cleaned { outcome: outcome(planned, false), failure })
 }
 
 fn now() -> Timestamp {

@@ -11,6 +11,7 @@ use super::restore_prepare::same_bytes;
 use super::set_files::{self, Job, Place, SetFiles};
 use super::types::Context;
 use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Phase;
 use crate::project::Project;
@@ -90,7 +91,7 @@ fn only(source: String, difference: Difference) -> DatabaseComparison {
 }
 
 fn compare_one(ctx: &Context, job: &Job, work: &Path, mut asked: Option<&mut Asked>, meter: &mut Meter<'_>) -> Result<DatabaseComparison> {
-    if !job.target.exists() {
+    if !durable::is_there(&job.target)? {
         if let Some(asked) = asked.filter(|_| job.sqlite) {
             asked.look_for(&Side::backup(&PrivateCopy::open(&job.file)?, &ctx.monitor)?);
         }

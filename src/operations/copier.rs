@@ -72,7 +72,7 @@ impl Copier<'_> {
             };
             match attempt {
                 Ok((size, sha256, before)) if stood_still(&source.state, before, FileState::of(path)?, size) => {
-                    return Ok(make_record(source, file, size, sha256, mode_of(path)));
+                    return Ok(make_record(source, file, size, sha256, mode_of(path)?));
                 }
                 Ok(_) => {}
                 // A page that SQLite can't read: the bytes as they are are better than nothing.

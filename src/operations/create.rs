@@ -7,15 +7,16 @@ use super::sources::{self, Source, State};
 use super::types::{CapturedDatabase, Context, CreateOptions, CreateOutcome};
 use crate::backup_set::metadata::{Integrity, Metadata};
 use crate::backup_set::names;
+use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::project::Database;
 use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
-use crate::store::pin;
 use crate::store::retention::Rule;
 use crate::store::space;
+use crate::store::{pin, staging};
 
 /// Makes a set of every database of the project. When it returns, the set is durable and, unless `verify` is off, was
 /// read back and found equal to what SQLite read. A damaged database gives a marked set and `failure`.
@@ -44,11 +45,25 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     drop(sources);
     drop(pins);
 
-    let pin = options.pin.then(|| pin::Pin::take(&lock, captured.timestamp)).transpose()?;
+    let pin = match options.pin.then(|| pin::Pin::take(&lock, captured.timestamp)).transpose() {
+        Ok(pin) => pin,
+        Err(e) => return Err(unpublish(&lock, captured.timestamp, e)),
+    };
     let mut warnings = [found.warnings, recovery.warnings, captured.warnings.clone()].concat();
     let removed = clean_up(&lock, options, &captured, &mut warnings);
     ctx.monitor.finish();
     Ok(CreateOutcome { pin, ..outcome(&lock, options, captured, removed, warnings) })
+}
+
+/// A backup that is told as failed is not there.
+fn unpublish(lock: &StoreLock, timestamp: Timestamp, cause: Error) -> Error {
+    match staging::remove(lock, timestamp, false) {
+        Err(e) if !e.is_gone => {
+            let code = cause.code;
+            cause.wrap(code, format!("backup {timestamp} was made, and could not be removed again ({})", e.error))
+        }
+        _ => cause,
+    }
 }
 
 /// A database held still for the copy.
@@ -105,9 +120,12 @@ fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warn
     let Some(keep) = options.keep_last.filter(|_| options.verify && captured.damages.is_empty()) else { return 0 };
     // Not to be cancelled any more: the backup is made.
     match clean::clean_locked(lock, Rule::Newest(keep), Some(captured.timestamp), &Monitor::default()) {
-        Ok(outcome) => outcome.removed,
-        Err(e) => {
+        Ok(cleaned) => {
             // The backup itself is safe; a failed clean-up must not turn it into a failure.
+            warnings.extend(cleaned.failure.map(|e| format!("not all old backups could be removed: {e}")));
+            cleaned.outcome.removed
+        }
+        Err(e) => {
             warnings.push(format!("old backups could not be removed: {e}"));
             0
         }

@@ -20,6 +20,7 @@ use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::header;
 use crate::sqlite::health::{self, Verdict};
+use crate::sqlite::raw_file;
 use crate::store::catalog::{self, SetEntry};
 
 /// Whether the set is there, complete, undamaged, and has a checksum for every file. `BACKUP_NOT_FOUND` is false too;
@@ -73,7 +74,7 @@ pub(super) fn inspect_set(project: &Project, set: &SetEntry, monitor: &Monitor) 
     files.extend(inspect_metadata(set, project, &mut warnings));
     let promised = set.metadata().is_some_and(|m| m.compressed);
     // What is there and is no regular file is damage; the catalog counts only regular ones.
-    if set.archive.is_some() || (promised && dir.join(names::archive(set.timestamp)).symlink_metadata().is_ok()) {
+    if set.archive.is_some() || (promised && durable::is_there(&dir.join(names::archive(set.timestamp)))?) {
         files.push(inspect_archive(project, set, &mut warnings, monitor)?);
     } else if promised {
         // People remove archives to get space back. The copies are the backup, and are judged by themselves.
@@ -215,7 +216,7 @@ pub(super) fn begins_like_sqlite(path: &Path) -> Result<bool> {
     let mut start = [0u8; header::MAGIC.len()];
     let mut file = File::open(path).context("open", path)?;
     let size = file.metadata().context("look at", path)?.len();
-    Ok(size == 0 || (io::Read::read_exact(&mut file, &mut start).is_ok() && start == *header::MAGIC))
+    Ok(size == 0 || (raw_file::fills(&mut file, &mut start, path)? && start == *header::MAGIC))
 }
 
 fn inspect_metadata(set: &SetEntry, project: &Project, warnings: &mut Vec<String>) -> Option<FileReport> {

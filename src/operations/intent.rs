@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::sqlite::connection::{Live, Patience};
 use crate::sqlite::header;
 use crate::sqlite::page_compare;
+use crate::sqlite::raw_file;
 use crate::store::catalog;
 use crate::store::lock::StoreLock;
 
@@ -31,6 +32,10 @@ pub(super) struct Intent {
     /// The set with the state before; `None` when nothing was there.
     pub safety: Option<String>,
     pub targets: Vec<IntentTarget>,
+    /// The restore failed and is being undone: the targets are those that it had reached, and each of them may be either
+    /// restored or put back already.
+    #[serde(default)]
+    pub undoing: bool,
 }
 
 /// One database of it.
@@ -56,7 +61,20 @@ pub(super) enum Method {
 
 impl Intent {
     pub fn new(timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
-        Intent { version: VERSION, timestamp, safety, targets }
+        Intent { version: VERSION, timestamp, safety, targets, undoing: false }
+    }
+
+    /// The intent to undo what was done to the targets that `is_reached` names. Written before the first of them is put
+    /// back: what is half undone looks to recovery like what is half restored.
+    pub fn undoing(mut self, is_reached: impl Fn(&Job) -> bool) -> Self {
+        self.undoing = true;
+        self.targets.retain(|t| is_reached(&t.job));
+        self
+    }
+
+    /// The same of other targets.
+    pub fn with_targets(self, targets: Vec<IntentTarget>) -> Self {
+        Intent { targets, ..self }
     }
 
     /// Makes the intent durable. From here on, the restore will be finished, or undone, by whoever comes next.
@@ -81,7 +99,13 @@ impl Intent {
                 method => method.clone(),
             },
         });
-        Intent { version: self.version, timestamp: self.timestamp.clone(), safety: self.safety.clone(), targets: targets.collect() }
+        Intent {
+            version: self.version,
+            timestamp: self.timestamp.clone(),
+            safety: self.safety.clone(),
+            targets: targets.collect(),
+            undoing: self.undoing,
+        }
     }
 
     /// The pending intent, if there is one, as it was written: see [`super::intent_trust`] before anything is done.
@@ -123,14 +147,14 @@ impl IntentTarget {
     pub fn reached(&self, patience: &Patience) -> Result<bool> {
         match &self.method {
             Method::Unchanged => Ok(true),
-            Method::Put { staged, .. } => Ok(!staged.exists()),
+            Method::Put { staged, .. } => durable::is_there(staged).map(|still| !still),
             Method::Delta { cookie } => Ok(self.header(patience)?.is_some_and(|h| header::cookie_reached(h.schema_cookie, *cookie))),
             Method::Rebuild { layout_differed, .. } => self.rebuilt(*layout_differed, patience),
         }
     }
 
     fn header(&self, patience: &Patience) -> Result<Option<header::Header>> {
-        if !self.job.target.exists() {
+        if !durable::is_there(&self.job.target)? {
             return Ok(None);
         }
         match Live::open_pinned(&self.job.target, patience) {
@@ -154,5 +178,5 @@ impl IntentTarget {
 pub(super) fn read_header(path: &Path) -> Result<Option<header::Header>> {
     let mut file = fs::File::open(path).map_err(|e| Error::io(e, "open", path))?;
     let mut start = [0u8; header::LEN];
-    Ok(io::Read::read_exact(&mut file, &mut start).ok().and_then(|()| header::parse(&start)))
+    Ok(if raw_file::fills(&mut file, &mut start, path)? { header::parse(&start) } else { None })
 }

@@ -19,7 +19,7 @@ use crate::store::catalog;
 use crate::store::lock::StoreLock;
 
 /// The intent with every path where it is now; `BACKUP_DAMAGED` if it asks for what no restore of ours would.
-pub(super) fn accept(intent: Intent, project: &Project, lock: &StoreLock) -> Result<Intent> {
+pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) -> Result<Intent> {
     let refused = |why: String| {
         let path = lock.dir.join(names::INTENT);
         let message = format!(
@@ -33,14 +33,14 @@ pub(super) fn accept(intent: Intent, project: &Project, lock: &StoreLock) -> Res
     intent.safety.as_deref().map(named).transpose()?;
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
-    for target in intent.targets {
+    for target in std::mem::take(&mut intent.targets) {
         let target = settle(target, timestamp, project, lock).map_err(|e| refused(e.message))?;
         if !seen.insert(target.job.target.clone()) {
             return Err(refused(format!("{:?} is in it twice", target.job.source)));
         }
         targets.push(target);
     }
-    Ok(Intent::new(intent.timestamp, intent.safety, targets))
+    Ok(intent.with_targets(targets))
 }
 
 fn wrong(why: String) -> Error {
@@ -56,7 +56,7 @@ fn settle(target: IntentTarget, timestamp: Timestamp, project: &Project, lock: &
     let (file, name) = copy_of(&job, timestamp, lock)?;
     agrees(&job, &name, &file, timestamp, lock)?;
     let job = Job { target: place, file, mode: job.mode.map(|m| m & 0o777), ..job };
-    if job.file.symlink_metadata().is_ok() && set_files::is_surprising(project, &job) {
+    if durable::is_there(&job.file)? && set_files::is_surprising(project, &job) {
         return Err(wrong(format!("{:?} is a hidden place, and what goes there is no database", job.source)));
     }
     let method = match target.method {
@@ -115,7 +115,7 @@ fn agrees(job: &Job, name: &str, file: &Path, timestamp: Timestamp, lock: &Store
     let Some(databases) = record.as_ref().and_then(|m| m.databases.as_ref()) else {
         let usual = catalog::legacy_source(name);
         // Of a set that is gone nothing is known, and nothing can be put back.
-        let fits = usual.as_deref() == Some(job.source.as_str()) || file.symlink_metadata().is_err();
+        let fits = usual.as_deref() == Some(job.source.as_str()) || !durable::is_there(file)?;
         return if fits { Ok(()) } else { Err(wrong(format!("{name} does not go back to {:?}", job.source))) };
     };
     let same = databases

@@ -40,7 +40,14 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
     let timestamp: Timestamp = intent.timestamp.parse()?;
     let mut reached = Vec::new();
     let mut missing = Vec::new();
-    for target in &intent.targets {
+    if intent.undoing {
+        let all: Vec<&IntentTarget> = intent.targets.iter().collect();
+        match undo(ctx, project, lock, intent, timestamp, &all, "it had failed") {
+            Err(e) if is_unusable(&e) => missing = all,
+            settled => return settled,
+        }
+    }
+    for target in intent.targets.iter().filter(|_| !intent.undoing) {
         if target.reached(&ctx.patience())? { reached.push(target) } else { missing.push(target) }
     }
     let mut recovery = Recovery { finished_restore: Some(timestamp), ..Recovery::default() };
@@ -66,7 +73,7 @@ fn settle(ctx: &Context, project: &Project, lock: &StoreLock, intent: &Intent) -
             reenter_wal(ctx, intent, &mut recovery.warnings);
             Ok(recovery)
         }
-        Err(e) if is_backup_gone(&e, &jobs) => undo(ctx, project, lock, intent, timestamp, &reached, &e),
+        Err(e) if is_backup_gone(&e, &jobs) => undo(ctx, project, lock, intent, timestamp, &reached, &format!("it can't be finished: {e}")),
         Err(e) => Err(e),
     }
 }
@@ -80,9 +87,14 @@ fn reenter_wal(ctx: &Context, intent: &Intent, warnings: &mut Vec<String>) {
     }
 }
 
+/// Whether a set is of no use any more, rather than not now.
+fn is_unusable(e: &Error) -> bool {
+    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound)
+}
+
 /// Whether the restore can never be finished, rather than not now.
 fn is_backup_gone(e: &Error, jobs: &[Job]) -> bool {
-    matches!(e.code, Code::ChecksumMismatch | Code::BackupDamaged | Code::BackupNotFound) || jobs.iter().any(|j| !j.file.exists())
+    is_unusable(e) || jobs.iter().any(|j| durable::is_there(&j.file).is_ok_and(|there| !there))
 }
 
 fn undo(
@@ -92,12 +104,12 @@ fn undo(
     intent: &Intent,
     timestamp: Timestamp,
     reached: &[&IntentTarget],
-    cause: &Error,
+    because: &str,
 ) -> Result<Recovery> {
     let safety = intent.safety.as_deref().map(str::parse).transpose()?;
     let changed = reached.iter().filter(|t| !matches!(t.method, Method::Unchanged));
     let jobs = changed.map(|t| (&t.job, matches!(t.method, Method::Put { replaces: false, .. })));
     restore_apply::undo_each(ctx, project, lock, timestamp, jobs, safety)?;
-    let warnings = vec![format!("an interrupted restore of {timestamp} was undone, because it can't be finished: {cause}")];
+    let warnings = vec![format!("an interrupted restore of {timestamp} was undone, because {because}")];
     Ok(Recovery { undone_restore: Some(timestamp), warnings, ..Recovery::default() })
 }

@@ -61,7 +61,7 @@ fn in_folder(project: &Project, set: &SetEntry) -> Result<Vec<Held>> {
         let path = project.backup_dir.join(file);
         // A copy that can't be counted is judged when it is verified; here it just has no number.
         let rows = inspect::begins_like_sqlite(&path)?
-            .then(|| health::with_private_copy(&path, |c| Ok(health::count_rows(c))))
+            .then(|| health::with_private_copy(&path, |c| health::count_rows(c, &path)))
             .and_then(Result::ok);
         Ok(catalog::legacy_source(file).map(|source| Held { source, size: *size, rows, file: Some(path) }))
     };
@@ -117,7 +117,7 @@ fn live_state(ctx: &Context, path: &Path, copy: Option<&Path>) -> LiveState {
         let (live, facts) = Live::open_pinned(path, &ctx.patience())?;
         // A copy that can't be read is the restore's to refuse.
         let pages = copy.and_then(|c| page_compare::compare(&live, &facts, c, &mut |_| ctx.monitor.check()).ok());
-        Ok(LiveState::Rows { tables: health::count_live_rows(&live), pages: pages.map(|p| (p.different, p.total)) })
+        Ok(LiveState::Rows { tables: health::count_live_rows(&live)?, pages: pages.map(|p| (p.different, p.total)) })
     };
     count().unwrap_or_else(|e| LiveState::Unreadable(e.message))
 }

@@ -10,7 +10,7 @@ use super::types::{Context, RestoreOptions, RestoreOutcome};
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Phase;
 use crate::project::Project;
 use crate::store::catalog;
@@ -36,7 +36,7 @@ pub fn restore(ctx: &Context, timestamp: &str, options: &RestoreOptions) -> Resu
 /// The same from an archive that lies anywhere.
 pub fn restore_archive(ctx: &Context, archive: &Path, options: &RestoreOptions) -> Result<RestoreOutcome> {
     let project = ctx.project()?;
-    if !archive.exists() {
+    if !archive.try_exists().context("look at", archive)? {
         return Err(Error::new(Code::BackupNotFound, format!("there is no archive {}; check the path", archive.display())));
     }
     let place = Place::asked(ctx, &project)?;
@@ -75,7 +75,7 @@ fn run(
     });
     let mut outcome = outcome;
     // An intent that could not be carried out still needs the files in there.
-    if !lock.dir.join(names::INTENT).exists() {
+    if durable::is_there(&lock.dir.join(names::INTENT)).is_ok_and(|there| !there) {
         // The next run sweeps what can't be removed now; the restore itself is done, or not, all the same.
         if let (Err(e), Ok(o)) = (durable::remove_dir_all(&work), &mut outcome) {
             o.warnings.push(format!("restored; its working folder could not be removed: {e}"));

@@ -14,7 +14,7 @@ use crate::backup_set::metadata::Kind;
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::connection::{Facts, side_file};
@@ -68,20 +68,29 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     };
     if prepared.iter().all(|p| matches!(p.ready, Ready::Unchanged)) {
         // A copy of what the backup holds anyway would only take up room.
-        if let Some(t) = safety {
-            staging::remove(lock, t, false)?;
-        }
-        return Ok(Applied { safety: None, databases: report(&prepared), warnings });
+        let databases = report(&prepared)?;
+        let kept = match safety.map(|t| staging::remove(lock, t, false)) {
+            Some(Err(e)) => {
+                warnings.push(format!("nothing differed, so the safety backup is of no use, and could not be removed: {}", e.error));
+                safety.filter(|_| !e.is_gone)
+            }
+            _ => None,
+        };
+        return Ok(Applied { safety: kept, databases, warnings });
     }
 
+    let databases = match report(&prepared) {
+        Ok(databases) => databases,
+        Err(e) => return Err(forget(lock, safety, e)),
+    };
+    let intent = intent(wish, safety, &prepared);
     if wish.write_intent
-        && let Err(e) = intent(wish, safety, &prepared).write(lock)
+        && let Err(e) = intent.write(lock)
     {
         return Err(withdraw(lock, safety, e));
     }
     // Too late to stop: from here on it is finished or undone.
     let ctx = Context { monitor: Monitor::default(), ..ctx.clone() };
-    let databases = report(&prepared);
     let mut done = Vec::new();
     let carried = restore_commit::carry_out(&ctx, &mut prepared, wish.timestamp, &mut done, &mut warnings)
         .and_then(|()| if wish.verify { restore_commit::prove(&ctx, &done, &mut warnings) } else { Ok(()) });
@@ -92,7 +101,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
             Intent::remove(lock).unwrap_or_else(|e| warnings.push(format!("restored; the note of it could not be removed: {e}")));
         }
         Ok(()) => {}
-        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, wish, &done, safety, e)),
+        Err(e) if wish.write_intent => return Err(undo(&ctx, project, lock, intent, &done, safety, e)),
         Err(e) => return Err(e),
     }
     Ok(Applied { safety, databases, warnings })
@@ -103,7 +112,7 @@ fn forget(lock: &StoreLock, safety: Option<Timestamp>, cause: Error) -> Error {
     match safety.map(|t| staging::remove(lock, t, false)) {
         Some(Err(e)) => {
             let code = cause.code;
-            cause.wrap(code, format!("the safety backup could not be removed again ({e})"))
+            cause.wrap(code, format!("the safety backup could not be removed again ({})", e.error))
         }
         _ => cause,
     }
@@ -154,12 +163,11 @@ fn save(
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, earlier)?;
     let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
     if let Some(path) = unreadable.filter(|_| !wish.force) {
-        staging::remove(lock, saved.timestamp, false)?;
         let message = format!(
             "not restored, nothing was changed: {} can't be read, so only its raw bytes can be saved. Pass force: true (--force) to go on all the same",
             path.display()
         );
-        return Err(Error::new(Code::NeedsForce, message));
+        return Err(forget(lock, Some(saved.timestamp), Error::new(Code::NeedsForce, message)));
     }
     warnings.extend(saved.damages.iter().map(|d| format!("before the restore, {d}")));
     warnings.extend(saved.warnings);
@@ -191,11 +199,10 @@ fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Inte
     Intent::new(wish.timestamp.to_string(), safety.map(|t| t.to_string()), targets.collect())
 }
 
-fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
+fn report(prepared: &[Prepared]) -> Result<Vec<RestoredDatabase>> {
     let pages = |job: &Job| {
-        let size = job.file.metadata().map_or(0, |m| m.len());
-        let header = read_header(&job.file).ok().flatten();
-        header.map_or(0, |h| size / u64::from(h.layout.page_size))
+        let size = job.file.metadata().context("look at", &job.file)?.len();
+        Ok::<_, Error>(read_header(&job.file)?.map_or(0, |h| size / u64::from(h.layout.page_size)))
     };
     let mut databases: Vec<_> = prepared
         .iter()
@@ -203,29 +210,39 @@ fn report(prepared: &[Prepared]) -> Vec<RestoredDatabase> {
             let (action, pages_written) = match &p.ready {
                 Ready::Unchanged => (Action::Unchanged, 0),
                 Ready::Delta { pages, .. } => (Action::Updated, *pages),
-                Ready::Rebuild { .. } => (Action::Updated, pages(&p.job)),
+                Ready::Rebuild { .. } => (Action::Updated, pages(&p.job)?),
                 Ready::Put { replaces: true, .. } => (Action::Updated, 0),
-                Ready::Put { replaces: false, .. } => (Action::Created, pages(&p.job)),
+                Ready::Put { replaces: false, .. } => (Action::Created, pages(&p.job)?),
             };
-            RestoredDatabase { source: p.job.source.clone(), action, pages_written }
+            Ok(RestoredDatabase { source: p.job.source.clone(), action, pages_written })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     databases.sort_by(|a, b| a.source.cmp(&b.source));
-    databases
+    Ok(databases)
 }
 
 /// Puts everything that was reached back to the state before. The error to report: rolled back, or not even that.
-fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &[Done], safety: Option<Timestamp>, cause: Error) -> Error {
-    let undone =
-        undo_each(ctx, project, lock, wish.timestamp, done.iter().map(|d| (&d.job, d.created)), safety).and_then(|()| Intent::remove(lock));
+fn undo(
+    ctx: &Context,
+    project: &Project,
+    lock: &StoreLock,
+    intent: Intent,
+    done: &[Done],
+    safety: Option<Timestamp>,
+    cause: Error,
+) -> Error {
+    let restoring = intent.timestamp.clone();
+    let undone = intent
+        .undoing(|job| done.iter().any(|d| d.job.source == job.source))
+        .write(lock)
+        .and_then(|()| restoring.parse())
+        .and_then(|timestamp| undo_each(ctx, project, lock, timestamp, done.iter().map(|d| (&d.job, d.created)), safety))
+        .and_then(|()| Intent::remove(lock));
     match undone {
-        Ok(()) => {
-            cause.wrap(Code::RestoreRolledBack, format!("restoring {} failed and every database is as it was before", wish.timestamp))
-        }
+        Ok(()) => cause.wrap(Code::RestoreRolledBack, format!("restoring {restoring} failed and every database is as it was before")),
         Err(e) => {
             let kept = safety.map_or_else(|| "nothing was there before".to_owned(), |t| format!("the state before is in backup {t}"));
-            let message =
-                format!("restoring {} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`", wish.timestamp);
+            let message = format!("restoring {restoring} failed ({cause}), and so did undoing it ({e}); {kept}. Run `aqe-backup recover`");
             Error::new(Code::RestoreIncomplete, message).caused_by(cause)
         }
     }
@@ -235,13 +252,19 @@ fn undo(ctx: &Context, project: &Project, lock: &StoreLock, wish: &Wish, done: &
 /// of deleted.
 fn take_away(job: &Job, timestamp: Timestamp) -> Result<()> {
     let side_files = ["-wal", "-shm", "-journal"].map(|suffix| side_file(&job.target, suffix));
-    if !job.target.exists() {
+    if !durable::is_there(&job.target)? {
         return Ok(());
     }
-    if side_files.iter().all(|p| !p.exists()) && restore_prepare::same_bytes(&job.target, &job.file)? {
+    let mut beside = Vec::new();
+    for path in side_files {
+        if durable::is_there(&path)? {
+            beside.push(path);
+        }
+    }
+    if beside.is_empty() && restore_prepare::same_bytes(&job.target, &job.file)? {
         durable::remove_file(&job.target)?;
     } else {
-        for path in std::iter::once(&job.target).chain(&side_files).filter(|p| p.exists()) {
+        for path in std::iter::once(&job.target).chain(&beside) {
             durable::rename_over(path, &side_file(path, &format!(".undone-{timestamp}")))?;
         }
     }

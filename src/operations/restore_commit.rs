@@ -112,7 +112,7 @@ fn copy_across(staged: &Path, to: &Path, like: &Path, mode: Option<u32>) -> Resu
 
 /// A WAL or journal without its database would be replayed into the new one.
 fn move_aside(path: &Path, timestamp: Timestamp, warnings: &mut Vec<String>) -> Result<()> {
-    if path.symlink_metadata().is_err() {
+    if !durable::is_there(path)? {
         return Ok(());
     }
     let aside = side_file(path, &format!(".stale-{timestamp}"));
@@ -140,7 +140,7 @@ pub(super) fn prove(ctx: &Context, done: &[Done], warnings: &mut Vec<String>) ->
         if !arrived {
             return Err(Error::new(Code::IoError, format!("{} does not hold what was just committed to it", path.display())));
         }
-        if let Verdict::Damaged(why) = health::check_live(&live) {
+        if let Verdict::Damaged(why) = health::check_live(&live)? {
             return Err(Error::new(Code::IoError, format!("{} is damaged after the restore: {why}", path.display())));
         }
     }

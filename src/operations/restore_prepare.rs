@@ -99,7 +99,7 @@ fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, monitor: &Monitor) -
     io::copy(&mut file, &mut out).context("write", &staged)?;
     out.sync_all().context("flush", &staged)?;
     require_hash(job, &hash_file(&Job { file: staged.clone(), ..job.clone() }, monitor)?)?;
-    let present = if replaces { mode_of(&job.target) } else { None };
+    let present = if replaces { mode_of(&job.target)? } else { None };
     Ok(Ready::Put { staged, replaces, mode: present.or(job.mode) })
 }
 

@@ -216,13 +216,13 @@ fn prepare(
                 return Err(Error::new(Code::BackupDamaged, message));
             }
             require_regular(&copy.path)?;
-            if !copy.path.exists() {
+            if !durable::is_there(&copy.path)? {
                 return Err(Error::new(Code::BackupDamaged, format!("{} is missing; use another backup", copy.path.display())));
             }
         }
         let job = job(place.project, copy, verify)?;
         files.suspicions.extend(suspicious_name(copy));
-        files.suspicions.extend(suspicious_home(place.project, copy, &job));
+        files.suspicions.extend(suspicious_home(place.project, copy, &job)?);
         files.suspicions.extend(suspicious_link(place.project, copy, &job));
         files.suspicions.extend(suspicious_place(place, &job));
         if !targets.insert(job.target.clone()) {
@@ -284,12 +284,13 @@ fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
 }
 
 /// Without metadata a database goes to its usual home. If it is not there but in the root, that is hardly meant.
-fn suspicious_home(project: &Project, copy: &Copy, job: &Job) -> Option<String> {
-    let base = job.source.rsplit('/').next()?;
+fn suspicious_home(project: &Project, copy: &Copy, job: &Job) -> Result<Option<String>> {
+    let base = job.source.rsplit('/').next().unwrap_or(&job.source);
     let elsewhere = project.root.join(base);
-    (copy.record.is_none() && !job.target.exists() && elsewhere != job.target && elsewhere.exists()).then(|| {
+    let astray = copy.record.is_none() && elsewhere != job.target && !durable::is_there(&job.target)? && durable::is_there(&elsewhere)?;
+    Ok(astray.then(|| {
         format!("without metadata {} would go to {}, which does not exist, and there is a {base} in the root", copy.file, job.source)
-    })
+    }))
 }
 
 /// A symlink leads to another place than when the backup was made, or leads somewhere at all now.

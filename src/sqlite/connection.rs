@@ -2,7 +2,7 @@
 //! looking at it, patience within a time-out.
 
 use std::collections::HashSet;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::header::{self, Header};
 use super::posix_locks;
-use super::raw_file::{FileState, RawFile};
-use crate::error::{Code, Error, Result};
+use super::raw_file::{self, FileState, RawFile};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
 
 /// How long to wait for others, and who may call it off.
@@ -36,18 +36,22 @@ static HELD: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 static FREED: Condvar = Condvar::new();
 
 /// The path of an inode's slot. The canonical path stands for the inode; hard links get one through their identity.
-fn slot_key(path: &Path) -> PathBuf {
+fn slot_key(path: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
-    if let Ok(m) = std::fs::metadata(path) {
-        use std::os::unix::fs::MetadataExt;
-        return PathBuf::from(format!("{}:{}", m.dev(), m.ino()));
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        found => {
+            use std::os::unix::fs::MetadataExt;
+            let m = found.context("look at", path)?;
+            return Ok(PathBuf::from(format!("{}:{}", m.dev(), m.ino())));
+        }
     }
-    path.to_path_buf()
+    Ok(path.to_path_buf())
 }
 
 impl Slot {
     fn take(path: &Path, patience: &Patience) -> Result<Self> {
-        let key = slot_key(path);
+        let key = slot_key(path)?;
         let deadline = Instant::now() + patience.timeout;
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         while !held.get_or_insert_default().insert(key.clone()) {
@@ -152,7 +156,7 @@ impl Live {
     pub fn open(path: &Path, patience: &Patience) -> Result<Self> {
         posix_locks::install()?;
         let slot = Slot::take(path, patience)?;
-        let wal_was_there = side_file(path, "-wal").exists();
+        let wal_was_there = FileState::of(&side_file(path, "-wal"))?.is_some();
         let read_write = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match Connection::open_with_flags(utf8(path)?, read_write) {
@@ -182,7 +186,7 @@ impl Live {
         let live = Live::open(path, patience)?;
         match live.begin("BEGIN").and_then(|()| live.facts()) {
             Ok(facts) => Ok((live, facts)),
-            Err(e) if e.code == Code::PermissionDenied && wal_is_empty(path) => {
+            Err(e) if e.code == Code::PermissionDenied && wal_is_empty(path)? => {
                 drop(live);
                 let live = Live::open_unchanging(path, patience)?;
                 live.begin("BEGIN")?;
@@ -248,13 +252,16 @@ impl Live {
 
     /// Starts a transaction and reads, so that the snapshot stands from here on.
     fn begin(&self, sql: &str) -> Result<()> {
+        drop(posix_locks::failed_call());
         self.patiently("lock", || {
             self.connection.execute_batch(sql)?;
             self.connection.query_row("PRAGMA schema_version", [], |_| Ok(())).inspect_err(|_| {
                 // The error that matters is the read's; without this the next try would find a transaction open.
                 let _ = self.connection.execute_batch("ROLLBACK");
             })
-        })
+        })?;
+        // A journal that could not be looked at was taken for absent: what would be read then is half a transaction.
+        posix_locks::failed_call().map_or(Ok(()), |e| Err(Error::io(e, "look at the files of", &self.path)))
     }
 
     /// Runs `f` again while SQLite says busy, until the time-out or cancellation. `what` is a verb.
@@ -356,7 +363,7 @@ impl Drop for Live {
         // A WAL that our own opening made, and that is still empty, goes again; so does one that a restore filled, once
         // its pages are in the database. SQLite does both at close if it finds itself alone. Otherwise we were a guest.
         let path = &self.path;
-        if !self.leave_wal || (!self.wal_was_there && wal_is_empty(path)) {
+        if !self.leave_wal || (!self.wal_was_there && wal_is_empty(path).is_ok_and(|empty| empty)) {
             // Failing to set it leaves the WAL where it is, which loses nothing.
             let _ = self.connection.execute_batch("ROLLBACK");
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
@@ -376,13 +383,13 @@ pub fn side_file(path: &Path, suffix: &str) -> PathBuf {
 /// which may hold its first page.
 pub fn looks_like_sqlite(path: &Path) -> Result<bool> {
     let mut start = [0u8; header::MAGIC.len()];
-    let read = RawFile::open(path)?.read_exact(&mut start);
+    let filled = raw_file::fills(&mut RawFile::open(path)?, &mut start, path)?;
     let size = FileState::of(path)?.map_or(0, |s| s.size);
-    Ok(size == 0 || (read.is_ok() && start == *header::MAGIC) || !wal_is_empty(path))
+    Ok(size == 0 || (filled && start == *header::MAGIC) || !wal_is_empty(path)?)
 }
 
-fn wal_is_empty(path: &Path) -> bool {
-    matches!(FileState::of(&side_file(path, "-wal")), Ok(None | Some(FileState { size: 0, .. })))
+fn wal_is_empty(path: &Path) -> Result<bool> {
+    Ok(FileState::of(&side_file(path, "-wal"))?.is_none_or(|s| s.size == 0))
 }
 
 fn is_busy(e: &rusqlite::Error) -> bool {
@@ -392,6 +399,11 @@ fn is_busy(e: &rusqlite::Error) -> bool {
 /// Turns SQLite's error into ours.
 pub(super) fn translate(e: rusqlite::Error, what: &str, path: &Path) -> Error {
     let shown = path.display();
+    let is_damage = matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    // What can't be read is not therefore damaged.
+    if let Some(failed) = posix_locks::failed_call().filter(|_| is_damage) {
+        return Error::io(failed, "read", path);
+    }
     let error = match e.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => busy(path, "another connection holds its lock"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::connection::Live;
+use super::connection::{Live, translate};
+use super::posix_locks;
 use super::private_copy::PrivateCopy;
 use crate::error::{Code, Error, Result};
 
@@ -34,12 +35,12 @@ const FINDINGS: usize = 3;
 
 /// Checks a copy that is ours alone; no `-wal` or `-shm` appears beside it.
 pub fn check_copy(path: &Path) -> Result<Checked> {
-    with_private_copy(path, |c| Ok(Checked { verdict: judge(c), tables: count_rows(c) }))
+    with_private_copy(path, |c| Ok(Checked { verdict: judge(c, path)?, tables: count_rows(c, path)? }))
 }
 
 /// Checks the pinned snapshot of a live database.
-pub fn check_live(live: &Live) -> Verdict {
-    judge(live.connection())
+pub fn check_live(live: &Live) -> Result<Verdict> {
+    judge(live.connection(), live.path())
 }
 
 /// Runs `f` on a read-only connection to a copy that is ours alone. Opening reads nothing, so damage shows in `f`.
@@ -47,20 +48,28 @@ pub fn with_private_copy<T>(path: &Path, f: impl FnOnce(&Connection) -> Result<T
     f(PrivateCopy::open(path)?.connection())
 }
 
-fn judge(connection: &Connection) -> Verdict {
+/// What can't be read is an error, not a verdict.
+fn judge(connection: &Connection, path: &Path) -> Result<Verdict> {
+    drop(posix_locks::failed_call());
     let findings = || -> rusqlite::Result<Vec<String>> {
         let mut statement = connection.prepare(&format!("PRAGMA quick_check({FINDINGS})"))?;
         statement.query_map([], |r| r.get(0))?.collect()
     };
-    match findings() {
+    let found = findings();
+    // `quick_check` reports a page that could not be read among its findings.
+    if let Some(failed) = posix_locks::failed_call() {
+        return Err(Error::io(failed, "read", path));
+    }
+    Ok(match found {
         Ok(lines) if lines == ["ok"] => Verdict::Sound,
         Ok(lines) if lines.iter().all(|l| is_missing_extension(l)) => Verdict::CannotCheck(lines.join("; ")),
         Ok(lines) => Verdict::Damaged(one_line(&lines)),
         Err(e) => match e.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Verdict::Damaged(e.to_string()),
+            Some(ErrorCode::SystemIoFailure) => return Err(translate(e, "read", path)),
             _ => Verdict::CannotCheck(e.to_string()),
         },
-    }
+    })
 }
 
 /// The findings without the banner that SQLite puts before them.
@@ -77,14 +86,16 @@ fn is_missing_extension(finding: &str) -> bool {
 }
 
 /// Rows of every ordinary table; virtual and shadow tables are left out: their rows are the module's business.
-pub fn count_rows(connection: &Connection) -> BTreeMap<String, u64> {
+pub fn count_rows(connection: &Connection, path: &Path) -> Result<BTreeMap<String, u64>> {
+    drop(posix_locks::failed_call());
     let names = || -> rusqlite::Result<Vec<String>> {
         let sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
         connection.prepare(sql)?.query_map([], |r| r.get(0))?.collect()
     };
     // A table that can't be counted is damaged or needs an extension, which the verdict says already.
     let names = names().unwrap_or_default();
-    names.into_iter().filter_map(|name| count(connection, &name).ok().map(|n| (name, n))).collect()
+    let rows = names.into_iter().filter_map(|name| count(connection, &name).ok().map(|n| (name, n))).collect();
+    posix_locks::failed_call().map_or(Ok(rows), |e| Err(Error::io(e, "read", path)))
 }
 
 fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
@@ -94,8 +105,8 @@ fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
 }
 
 /// Rows of a pinned live database.
-pub fn count_live_rows(live: &Live) -> BTreeMap<String, u64> {
-    count_rows(live.connection())
+pub fn count_live_rows(live: &Live) -> Result<BTreeMap<String, u64>> {
+    count_rows(live.connection(), live.path())
 }
 
 /// `type name` → SQL of every schema object.

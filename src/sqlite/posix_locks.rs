@@ -11,6 +11,9 @@
 //! Windows needs none of it: there, locks belong to handles. Linux is tested; Darwin is built for and not tested.
 #![allow(unsafe_code)]
 
+#[cfg(unix)]
+mod failures;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,6 +40,7 @@ pub fn is_own_process() -> bool {
 /// locks are seen by POSIX locks. `UNSAFE_PLATFORM` if they are not; then no live database may be opened.
 pub fn install() -> Result<()> {
     static INSTALLED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    watch_failures()?;
     INSTALLED.get_or_init(|| platform::install(is_own_process()).and_then(|()| prove_dbpage())).clone().map_err(|reason| {
         Error::new(
             Code::UnsafePlatform,
@@ -67,6 +71,22 @@ pub(super) fn system_error(connection: &rusqlite::Connection) -> Option<std::io:
 
 #[cfg(unix)]
 pub use platform::{open_parked, release};
+
+/// Why a read or a look of this thread's SQLite calls failed, if one did since this was asked: SQLite calls an unreadable
+/// page damage, and a journal that can't be looked at absent.
+pub(super) fn failed_call() -> Option<std::io::Error> {
+    #[cfg(unix)]
+    return failures::take();
+    #[cfg(not(unix))]
+    None
+}
+
+/// Lets [`failed_call`] know, once per process. [`install`] does it too; this is for files that are ours alone.
+pub(super) fn watch_failures() -> Result<()> {
+    #[cfg(unix)]
+    failures::watch().map_err(|reason| Error::new(Code::UnsafePlatform, format!("databases can't be read safely here: {reason}")))?;
+    Ok(())
+}
 
 /// Closes the parked descriptors whose file has lost its name: nobody can lock it or come back to it by name.
 pub fn close_nameless() {

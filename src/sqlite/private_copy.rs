@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{Facts, Live, immutable_uri, translate};
 use super::page_stream;
-use super::posix_locks::with_private_files;
+use super::posix_locks::{self, with_private_files};
 use crate::durable;
 use crate::error::{IoContext, Result};
 
@@ -21,6 +21,8 @@ pub struct PrivateCopy {
 impl PrivateCopy {
     /// Opens the copy at `path`. Opening reads nothing, so damage shows later.
     pub fn open(path: &Path) -> Result<Self> {
+        posix_locks::watch_failures()?;
+        drop(posix_locks::failed_call());
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let uri = immutable_uri(path)?;
         let connection = with_private_files(|| Connection::open_with_flags(uri, flags)).map_err(|e| translate(e, "open", path))?;

@@ -76,6 +76,15 @@ impl Drop for RawFile {
     }
 }
 
+/// Reads `from` until `buffer` is full; false if it ends before that. A read that fails is an error: it says nothing of
+/// what the file holds.
+pub fn fills(from: &mut dyn Read, buffer: &mut [u8], path: &Path) -> Result<bool> {
+    match from.read_exact(buffer) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.context("read", path).map(|()| true),
+    }
+}
+
 /// What tells a file that stood still from one that was rewritten: identity, size and time of the last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState {
@@ -112,16 +121,16 @@ fn identity(_: &Metadata) -> (u64, u64) {
     (0, 0)
 }
 
-/// Permission bits of a file; `None` where there are none, or no file.
-pub fn mode_of(path: &Path) -> Option<u32> {
+/// Permission bits of a file; `None` where there are none.
+pub fn mode_of(path: &Path) -> Result<Option<u32>> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        path.metadata().ok().map(|m| m.permissions().mode() & 0o777)
+        path.metadata().context("look at", path).map(|m| Some(m.permissions().mode() & 0o777))
     }
     #[cfg(not(unix))]
     {
         let _ = path;
-        None
+        Ok(None)
     }
 }

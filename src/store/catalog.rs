@@ -99,31 +99,16 @@ pub fn find(dir: &Path, timestamp: Timestamp) -> Result<Option<SetEntry>> {
     Ok(scan(dir)?.into_iter().find(|s| s.timestamp == timestamp))
 }
 
-/// Decides what a set is, by looking at its marker before its metadata: a set being published gets its metadata
-/// before its marker goes, one being removed gets its marker before its metadata goes.
+/// Decides what a set is. A set being published gets its metadata before its marker goes, so its marker is looked at
+/// first; of one being removed the metadata itself becomes the marker, so that is looked at again last.
 fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
     let t = set.timestamp;
-    let is_marked = |m| dir.join(names::marker(m, t)).exists();
-    if is_marked(Marker::Removing) {
-        return Ok(None);
+    if let Some(marker) = going(dir, t)? {
+        return Ok(left_of(set, marker));
     }
-    if is_marked(Marker::Trimming) {
-        set.files.clear();
-        set.sidecars.clear();
-        return Ok(set.archive.is_some().then_some(set));
-    }
-    let being_made = is_marked(Marker::Staging);
+    let being_made = durable::is_there(&dir.join(names::marker(Marker::Staging, t)))?;
     (set.metadata, set.seal) = read_metadata(dir, t)?;
-    let is_there = |name: String| dir.join(name).symlink_metadata().is_ok();
-    // Of a set that came or went while we looked, one was read and the other not: marker, record and seal go in this order.
-    let is_moving = match set.seal {
-        Seal::None | Seal::Sound => false,
-        Seal::Alone => {
-            is_marked(Marker::Removing) || is_marked(Marker::Trimming) || is_there(names::metadata(t)) || !is_there(names::seal(t))
-        }
-        Seal::Missing | Seal::Unreadable | Seal::Changed => !is_there(names::metadata(t)),
-    };
-    if is_moving && !being_made {
+    if is_moving(dir, &set)? && !being_made {
         return settle(dir, set);
     }
     if set.metadata.is_some() {
@@ -133,13 +118,52 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
         return Ok(None);
     }
     // Without metadata it is a legacy set, or one that was swept while we looked.
-    set.files.retain(|name, _| dir.join(name).exists());
-    set.archive = set.archive.filter(|_| dir.join(names::archive(t)).exists());
+    let mut gone = Vec::new();
+    for name in set.files.keys() {
+        if !durable::is_there(&dir.join(name))? {
+            gone.push(name.clone());
+        }
+    }
+    set.files.retain(|name, _| !gone.contains(name));
+    if !durable::is_there(&dir.join(names::archive(t)))? {
+        set.archive = None;
+    }
+    if let Some(marker) = going(dir, t)? {
+        return Ok(left_of(set, marker));
+    }
     if set.files.is_empty() {
         // An archive has a record, and its seal, of its own.
         set.seal = Seal::None;
     }
     Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
+}
+
+/// Whether a set came or went while its record and seal were read, so that one was there and the other not: record and
+/// seal go in this order, and the marker is there meanwhile.
+fn is_moving(dir: &Path, set: &SetEntry) -> Result<bool> {
+    let is_there = |name: String| durable::is_there(&dir.join(name));
+    let (record, seal) = (names::metadata(set.timestamp), names::seal(set.timestamp));
+    Ok(match set.seal {
+        Seal::None | Seal::Sound => false,
+        Seal::Alone => going(dir, set.timestamp)?.is_some() || is_there(record)? || !is_there(seal)?,
+        Seal::Missing | Seal::Unreadable | Seal::Changed => !is_there(record)?,
+    })
+}
+
+/// The marker of a set that is being removed, or trimmed to its archive.
+fn going(dir: &Path, timestamp: Timestamp) -> Result<Option<Marker>> {
+    for marker in [Marker::Removing, Marker::Trimming] {
+        if durable::is_there(&dir.join(names::marker(marker, timestamp)))? {
+            return Ok(Some(marker));
+        }
+    }
+    Ok(None)
+}
+
+fn left_of(mut set: SetEntry, marker: Marker) -> Option<SetEntry> {
+    set.files.clear();
+    set.sidecars.clear();
+    (marker == Marker::Trimming && set.archive.is_some()).then_some(set)
 }
 
 /// The record, no more of it than a record may have, and what its seal says.

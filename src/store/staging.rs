@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::lock::StoreLock;
@@ -10,7 +11,7 @@ use super::{catalog, pin, retention};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 
 /// A set in the making. Dropped unpublished, it leaves nothing.
 pub struct Staging {
@@ -66,7 +67,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published {
             // What can't be removed now is removed by the next run's sweep: the marker goes last.
-            let _ = discard(&self.store, self.timestamp, &self.dir, |_| true);
+            let _ = discard_record_first(&self.store, self.timestamp, &self.dir, false);
         }
     }
 }
@@ -79,39 +80,115 @@ fn discard(store: &Path, timestamp: Timestamp, marker: &Path, which: impl Fn(&Ar
         }
     }
     durable::sync_dir(store)?;
-    durable::remove_dir_all(marker)?;
+    remove_marker(marker)?;
     durable::sync_dir(store)
+}
+
+/// A set in the making has a folder; of one that goes, it is one of its own files.
+fn remove_marker(marker: &Path) -> Result<()> {
+    let is_folder = match marker.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.context("look at", marker)?.is_dir(),
+    };
+    if is_folder { durable::remove_dir_all(marker) } else { durable::remove_file(marker) }
 }
 
 fn is_archive(artefact: &Artefact) -> bool {
     matches!(artefact, Artefact::Archive | Artefact::ArchiveSidecar)
 }
 
-/// Removes a set; with `keep_archive`, all of it but the archive. From the first step on the set is gone for every
-/// reader; when it returns that is durable.
-pub fn remove(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool) -> Result<()> {
-    let kind = if keep_archive { Marker::Trimming } else { Marker::Removing };
-    let marker = lock.dir.join(names::marker(kind, timestamp));
-    durable::create_private_dir(&marker)?;
-    durable::sync_dir(&lock.dir)?;
-    discard_metadata_first(lock, timestamp, &marker, keep_archive)
+/// Why a set was not removed, or not all of it.
+#[derive(Debug)]
+pub struct NotRemoved {
+    /// Why.
+    pub error: Error,
+    /// The set is gone for every reader, and the next run removes what is left of its files. Otherwise it is whole.
+    pub is_gone: bool,
 }
 
-fn discard_metadata_first(lock: &StoreLock, timestamp: Timestamp, marker: &Path, keep_archive: bool) -> Result<()> {
-    durable::remove_file(&lock.dir.join(names::metadata(timestamp)))?;
-    durable::sync_dir(&lock.dir)?;
-    discard(&lock.dir, timestamp, marker, |a| !(keep_archive && is_archive(a)))
+impl NotRemoved {
+    /// Nothing was changed, because of `error`.
+    pub fn whole(error: Error) -> Self {
+        NotRemoved { error, is_gone: false }
+    }
+
+    fn gone(timestamp: Timestamp, error: Error) -> Self {
+        let code = error.code;
+        let message =
+            format!("backup {timestamp} is removed, but not all of its files are; `aqe-backup recover`, or the next run, removes the rest");
+        NotRemoved { error: error.wrap(code, message), is_gone: true }
+    }
+}
+
+impl From<NotRemoved> for Error {
+    fn from(e: NotRemoved) -> Self {
+        e.error
+    }
+}
+
+/// Removes a set; with `keep_archive`, all of it but the archive. From the first step on the set is gone for every
+/// reader; when it returns that is durable. The first step gives one of the set's own files, the metadata if there is
+/// one, the marker's name: that needs no room on a full disk, and can be taken back as long as nothing else is done.
+pub fn remove(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool) -> Result<(), NotRemoved> {
+    let kind = if keep_archive { Marker::Trimming } else { Marker::Removing };
+    let marker = lock.dir.join(names::marker(kind, timestamp));
+    let mut files = files_going(&lock.dir, timestamp, keep_archive).map_err(NotRemoved::whole)?.into_iter();
+    let Some(first) = files.next() else { return Ok(()) };
+    durable::rename_over(&first, &marker).map_err(NotRemoved::whole)?;
+    let mut removed = 0;
+    let begun = durable::sync_dir(&lock.dir).and_then(|()| files.try_for_each(|file| durable::remove_file(&file).map(|()| removed += 1)));
+    match begun {
+        Err(e) if removed == 0 => Err(put_back(lock, timestamp, &marker, &first, e)),
+        Err(e) => Err(NotRemoved::gone(timestamp, e)),
+        Ok(()) => durable::sync_dir(&lock.dir)
+            .and_then(|()| durable::remove_file(&marker))
+            .and_then(|()| durable::sync_dir(&lock.dir))
+            .map_err(|e| NotRemoved::gone(timestamp, e)),
+    }
+}
+
+fn put_back(lock: &StoreLock, timestamp: Timestamp, marker: &Path, first: &Path, cause: Error) -> NotRemoved {
+    match durable::rename_new(marker, first) {
+        // Whether that is on disk already makes no difference to a set that is as whole as it was.
+        Ok(()) => NotRemoved::whole(durable::sync_dir(&lock.dir).err().unwrap_or(cause)),
+        Err(_) => NotRemoved::gone(timestamp, cause),
+    }
+}
+
+/// What has to go, the metadata first, then copies.
+fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool) -> Result<Vec<PathBuf>> {
+    let mut going: Vec<_> =
+        catalog::artefacts(store)?.into_iter().filter(|(t, a, ..)| *t == timestamp && !(keep_archive && is_archive(a))).collect();
+    going.sort_by_key(|(_, artefact, name, _)| {
+        let rank = match artefact {
+            Artefact::Metadata => 0,
+            Artefact::Database(_) => 1,
+            _ => 2,
+        };
+        (rank, name.clone())
+    });
+    Ok(going.into_iter().map(|(_, _, name, _)| store.join(name)).collect())
+}
+
+fn discard_record_first(store: &Path, timestamp: Timestamp, marker: &Path, keep_archive: bool) -> Result<()> {
+    durable::remove_file(&store.join(names::metadata(timestamp)))?;
+    durable::sync_dir(store)?;
+    discard(store, timestamp, marker, |a| !(keep_archive && is_archive(a)))
 }
 
 /// Finishes or undoes what dead runs left. Returns how many there were.
 pub fn sweep(lock: &StoreLock) -> Result<u32> {
     let found = catalog::markers(&lock.dir)?;
+    if !found.is_empty() {
+        // What the dead run did last has to be on disk before anything is built upon it.
+        durable::sync_dir(&lock.dir)?;
+    }
     for (timestamp, kind, marker) in &found {
         match kind {
-            Marker::Staging if lock.dir.join(names::metadata(*timestamp)).exists() => durable::remove_dir_all(marker)?,
+            Marker::Staging if durable::is_there(&lock.dir.join(names::metadata(*timestamp)))? => durable::remove_dir_all(marker)?,
             Marker::Staging => discard(&lock.dir, *timestamp, marker, |_| true)?,
-            Marker::Removing => discard_metadata_first(lock, *timestamp, marker, false)?,
-            Marker::Trimming => discard_metadata_first(lock, *timestamp, marker, true)?,
+            Marker::Removing => discard_record_first(&lock.dir, *timestamp, marker, false)?,
+            Marker::Trimming => discard_record_first(&lock.dir, *timestamp, marker, true)?,
         }
     }
     pin::sweep(lock)?;

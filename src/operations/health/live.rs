@@ -100,7 +100,7 @@ fn check(look: &Look, database: &Database, findings: &mut Findings) -> Result<Ju
         return Ok(create::overwritten(database, look.sets).map_or(Judgement::Unknown, Judgement::Damaged));
     }
     let (live, _) = Live::open_pinned(&database.path, &look.ctx.patience())?;
-    let verdict = health::check_live(&live);
+    let verdict = health::check_live(&live)?;
     if let Verdict::Damaged(why) = verdict {
         return Ok(Judgement::Damaged(why));
     }
@@ -119,7 +119,7 @@ fn check(look: &Look, database: &Database, findings: &mut Findings) -> Result<Ju
 fn report_losses(look: &Look, database: &Database, live: &Live, findings: &mut Findings) -> Result<bool> {
     let hints = look.hints;
     let Some(then) = sets::newest_counted(look.judged, &database.source) else { return Ok(false) };
-    let (rows, schema) = (health::count_live_rows(live), health::live_schema(live)?);
+    let (rows, schema) = (health::count_live_rows(live)?, health::live_schema(live)?);
     let losses = shrinkage::since(then, &database.source, &rows);
     let has_tables = schema.keys().any(|name| name.starts_with("table "));
     if !has_tables && !losses.is_empty() {

@@ -9,6 +9,7 @@ use super::{Findings, Hints};
 use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
 use crate::backup_set::names::{self, Artefact};
 use crate::backup_set::timestamp::Timestamp;
+use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::operations::sources::SIDE_FILE_OF;
 use crate::operations::types::{Context, FileReport, Inspection};
@@ -206,7 +207,7 @@ pub(super) fn report(judged: &[Judged], hints: &Hints, findings: &mut Findings) 
 pub(super) fn report_marked(judged: &[Judged], project: &Project, seen: &Conditions, hints: &Hints, findings: &mut Findings) {
     let condition = |source: &str| match seen.get(source) {
         // There is nothing that a restore would take away.
-        None if project.locate(source).is_ok_and(|path| !path.exists()) => Some(Condition::Lost),
+        None if project.locate(source).is_ok_and(|path| durable::is_there(&path).is_ok_and(|there| !there)) => Some(Condition::Lost),
         known => known.copied(),
     };
     for (i, s) in judged.iter().enumerate().filter(|(_, s)| !s.marked.is_empty()) {
@@ -319,7 +320,7 @@ pub(super) fn report_missing(
         for record in records.iter().filter(|r| !r.extra.contains_key(SIDE_FILE_OF)) {
             // A place where none can be is the metadata's mistake, which `verify` reports.
             let Ok(path) = project.locate(&record.source) else { continue };
-            if known.insert(&record.source) && !path.exists() {
+            if known.insert(&record.source) && !durable::is_there(&path)? {
                 let t = s.set.timestamp;
                 let from = newest_good(judged, &record.source).map_or(t, |good| good.set.timestamp);
                 let message = format!("{} is gone, and backup {t} has it", record.source);

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::types::{Finding, FindingCode};
 use super::{Findings, Hints};
 use crate::backup_set::names;
+use crate::durable;
 use crate::error::Result;
 use crate::human::bytes;
 use crate::operations::types::Usage;
@@ -73,10 +74,10 @@ impl Remains {
 }
 
 fn remains(dir: &Path) -> Result<Remains> {
-    let restore = dir.join(names::INTENT).exists();
+    let restore = durable::is_there(&dir.join(names::INTENT))?;
     let mut leftovers: Vec<String> = catalog::markers(dir)?.into_iter().map(|(t, kind, _)| names::marker(kind, t)).collect();
     // With an intent it is what the restore still needs.
-    if !restore && dir.join(names::RESTORE_DIR).exists() {
+    if !restore && durable::is_there(&dir.join(names::RESTORE_DIR))? {
         leftovers.push(names::RESTORE_DIR.to_owned());
     }
     Ok(Remains { restore, leftovers })
