@@ -34,7 +34,14 @@ pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) ->
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
     for target in std::mem::take(&mut intent.targets) {
-        let target = settle(target, timestamp, project, lock).map_err(|e| refused(e.message))?;
+        let target = settle(target, timestamp, project, lock).map_err(|e| {
+            if e.code == Code::BackupDamaged {
+                return refused(e.message);
+            }
+            // What can't be looked at now is not therefore a lie.
+            let (code, path) = (e.code, lock.dir.join(names::INTENT));
+            e.wrap(code, format!("the restore of {timestamp} was interrupted ({}) and can't be finished now", path.display()))
+        })?;
         if !seen.insert(target.job.target.clone()) {
             return Err(refused(format!("{:?} is in it twice", target.job.source)));
         }
