@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import * as backup from '../../index.js';
 import { assertNoLeftovers, codes, companion, contents, copyOf, craftSet, daysAgo, exec, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, report } from '../helpers/proof';
-import { callsOf, needStrace, pointsOf, runAt, type Call, type Point, type Traced } from '../helpers/syscalls';
+import { callsOf, needStrace, pointsOf, runAt, type Call, type Fault, type Point, type Traced } from '../helpers/syscalls';
 
 const names = ['agentdb.db', '.agentic-qe/memory.db', 'notes.db', 'gone.db'];
 const intentOf = (p: Project): string => path.join(p.backups, '.restore-intent.json');
@@ -20,18 +20,25 @@ function stateOf(file: string): string {
 const state = (p: Project): string[] => names.map((n) => stateOf(p.at(n)));
 
 /** The content of each copy in a set, without touching it: looking at a database may leave files beside it. */
-function copied(t: Context, p: Project, timestamp: string, source: string): string {
-  const to = path.join(tempFolder(t), path.basename(source));
+function copied(p: Project, timestamp: string, source: string): string {
+  const folder = fs.mkdtempSync(`${p.root}.look-`);
+  const to = path.join(folder, path.basename(source));
   fs.copyFileSync(copyOf(p.backups, timestamp, source), to);
-  return stateOf(to);
+  const found = stateOf(to);
+  fs.rmSync(folder, { recursive: true });
+  return found;
 }
 
-async function copyOfProject(t: Context, p: Project): Promise<Project> {
-  const root = path.join(tempFolder(t), 'copy');
+/** Copies a project to `root`. The note of a restore that died in it names its files by where they are. */
+async function copyTo(p: Project, root: string): Promise<Project> {
   const made = await exec('cp', ['-a', p.root, root]);
   assert.equal(made.status, 0, made.stderr);
-  return projectAt(root);
+  const copy = projectAt(root);
+  if (fs.existsSync(intentOf(copy))) fs.writeFileSync(intentOf(copy), fs.readFileSync(intentOf(copy), 'utf8').replaceAll(`"${p.root}/`, `"${root}/`));
+  return copy;
 }
+
+const copyOfProject = (t: Context, p: Project): Promise<Project> => copyTo(p, path.join(tempFolder(t), 'copy'));
 
 /** One operation to be disturbed. */
 interface Operation {
@@ -47,6 +54,8 @@ interface Operation {
   done?: (p: Project, run: Traced, list: backup.BackupInfo[]) => Promise<void> | void;
   /** Looks without changing anything; nothing is to be recovered. */
   looks?: boolean;
+  /** Makes a set, unless it is told as failed. */
+  makes?: boolean;
 }
 
 interface Seen {
@@ -90,12 +99,12 @@ async function toCreate(t: Context): Promise<Operation> {
     const { timestamp, removed, warnings } = JSON.parse(run.stdout) as backup.BackupResult;
     const made = readMetadata(p.backups, timestamp);
     assert.deepEqual(made.databases.map((d) => [d.source, d.sqlite === null, d.sqlite?.integrity ?? 'ok', Object.keys(d.sqlite?.tables ?? {}).length]), names.map((n) => [n, n === 'notes.db', 'ok', n === 'notes.db' ? 0 : 2]).sort(), 'a database was not seen as what it is');
-    for (const [i, source] of names.entries()) assert.equal(copied(t, p, timestamp, source), before[i], `the copy of ${source} is something else`);
+    for (const [i, source] of names.entries()) assert.equal(copied(p, timestamp, source), before[i], `the copy of ${source} is something else`);
     const gone = old.filter((ts) => !list.some((b) => b.timestamp === ts && !b.archiveOnly));
     assert.equal(removed, gone.length, 'the clean-up removed another number than it says');
     if (gone.length < 2) assert.ok(warnings.length > 0, 'the clean-up failed and nothing is said of it');
   };
-  return { name: 'create', template, args: ['create', '--keep', '2', '--json'], before, stay: [old[0]!, old[2]!, manual], done };
+  return { name: 'create', template, args: ['create', '--keep', '2', '--json'], before, stay: [old[0]!, old[2]!, manual], done, makes: true };
 }
 
 async function toRestore(t: Context, archived: boolean): Promise<Operation> {
@@ -114,7 +123,7 @@ async function toRestore(t: Context, archived: boolean): Promise<Operation> {
   const done: Operation['done'] = (p, run) => {
     const { safetyBackup, databases } = JSON.parse(run.stdout) as backup.RestoreResult;
     assert.ok(safetyBackup);
-    for (const [i, source] of names.entries()) if (before[i] !== 'missing') assert.equal(copied(t, p, safetyBackup, source), before[i], `the safety copy of ${source} is something else`);
+    for (const [i, source] of names.entries()) if (before[i] !== 'missing') assert.equal(copied(p, safetyBackup, source), before[i], `the safety copy of ${source} is something else`);
     assert.deepEqual(databases.map((d) => d.action), ['updated', 'updated', 'created', 'updated']);
   };
   return { name: archived ? 'restore from an archive' : 'restore', template, args: ['restore', made.timestamp, '--force', '--json'], before, restored, stay: [manual, made.timestamp], done };
@@ -126,6 +135,7 @@ async function toRemove(t: Context, verb: 'clean' | 'delete'): Promise<Operation
   fill(template);
   const sources = ['agentdb.db', '.agentic-qe/memory.db'];
   const [trimmed, removed, legacy] = [await craftSet(template, daysAgo(5), { archive: true, sources }), await craftSet(template, daysAgo(4), { sources }), await craftSet(template, daysAgo(6), { sources, legacy: true })];
+  for (const [name, text] of [['.gitignore', '*\n'], ['.lock', '']] as const) fs.writeFileSync(path.join(template.backups, name), text, { mode: 0o600 });
   const manual = await craftSet(template, daysAgo(3), { kind: 'manual' });
   const newest = await craftSet(template, daysAgo(1), { sources });
   const before = state(await copyOfProject(t, template));
@@ -140,7 +150,7 @@ async function toRemove(t: Context, verb: 'clean' | 'delete'): Promise<Operation
 
 /** The project of `from` after a run that was killed at the first call of its second half which `wanted` takes. */
 async function dead(t: Context, from: Operation, calls: Call[], wanted: (call: Call) => boolean, holds: (p: Project) => boolean): Promise<Project> {
-  const last = calls.filter((c) => /^(rename|unlink|fsync|pwrite)/.test(c.name) && wanted(c));
+  const last = calls.filter((c) => /^(rename|unlink|fsync|pwrite|rmdir|openat)/.test(c.name) && wanted(c));
   for (const call of last.slice(Math.floor(last.length / 2))) {
     const p = await copyOfProject(t, from.template);
     const run = await runAt(p.root, path.join(tempFolder(t), 'trace'), { ...call, fault: 'SIGKILL' }, from.args);
@@ -168,8 +178,10 @@ async function toRecover(t: Context, from: Operation, calls: Call[]): Promise<Op
   const kinds: Record<string, [(c: Call) => boolean, (p: Project) => boolean]> = {
     restore: [() => true, (p) => fs.existsSync(intentOf(p)) && stateHalf(p)],
     create: [(c) => /\.staging-/.test(c.line), marked('.staging-')],
+    'create that had published': [(c) => /\.staging-/.test(c.line), (p) => marked('.staging-')(p) && fs.readdirSync(p.backups).filter((n) => n.startsWith('backup-metadata')).length > sets],
     delete: [(c) => c.name.startsWith('unlink'), marked('.removing-')],
   };
+  const sets = fs.readdirSync(from.template.backups).filter((n) => n.startsWith('backup-metadata')).length;
   const stateHalf = (p: Project): boolean => fs.readFileSync(p.at('notes.db'), 'utf8') === from.restored?.[names.indexOf('notes.db')];
   const [wanted, holds] = kinds[from.name]!;
   const template = await dead(t, from, calls, wanted, holds);
@@ -191,6 +203,32 @@ async function toLook(t: Context, args: string[]): Promise<Operation> {
   return { name: args[0]!, template, args: all, before, stay: [manual, made.timestamp], done, looks: true };
 }
 
+/** exec, whose safety set is pinned before its command runs. */
+async function toExec(t: Context): Promise<Operation> {
+  const { template, before, stay } = await toLook(t, ['list']);
+  return { name: 'exec', template, args: ['exec', '--operation', 'nothing', '--json', '--', '/bin/true'], before, stay, makes: true };
+}
+
+/** What went wrong once: a title, where, the calls at which it did, the fault; and whether the run may call it a success. */
+const lost: { title: string; in: string; at: (call: Call) => boolean; fault: Fault; fails: boolean }[] = [
+  { title: 'a page that could not be read was called damage, and the backup made of raw bytes', in: 'create', at: (c) => c.name === 'pread64' && /agentdb\.db>.*, 4096, 8192\)/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a file of which the first bytes could not be read was called no database', in: 'create', at: (c) => c.name === 'pread64' && /agentdb\.db>.*, 16, 0\)/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a -wal that could not be looked at was called absent, and one that is empty not empty', in: 'create', at: (c) => c.name === 'statx' && /notes\.db-wal"/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a journal that could not be looked at was called absent, and half a transaction would have been read', in: 'create', at: (c) => c.name === 'newfstatat' && /agentdb\.db-journal"/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a page of a copy that could not be read made the copy a damaged one', in: 'verify', at: (c) => c.name === 'pread64' && /agentdb\.db\.backup.*, 4096, 4096\)/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'an archive that could not be read was called damaged', in: 'restore from an archive', at: (c) => c.name === 'read' && /\.tar\.gz>/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a set that could not be looked at was missing from the list', in: 'list', at: (c) => c.name === 'statx' && /backups\/(\.removing|\.trimming|\.staging)/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a deletion that was told as failed was carried out by the next run', in: 'delete', at: (c) => c.name === 'fsync', fault: 'EIO', fails: true },
+  { title: 'a deletion that was told as failed was carried out by the next run, files removed', in: 'delete', at: (c) => c.name.startsWith('unlink'), fault: 'EACCES', fails: true },
+  { title: 'a clean-up that was told as failed was carried out by the next run', in: 'clean', at: (c) => c.name.startsWith('unlink'), fault: 'EIO', fails: true },
+  { title: 'a backup that was published, and then called failed, stayed', in: 'exec', at: (c) => c.name === 'openat' && /\.in-use-.*O_EXCL/.test(c.line), fault: 'ENOSPC', fails: true },
+  { title: 'a backup of which the last flush failed was half removed, and then listed', in: 'create', at: (c) => c.name === 'fsync' && /backups>\)/.test(c.line), fault: 'EIO', fails: false },
+  { title: 'a published set was removed by the next run, which could not look at its metadata', in: 'recover after a dead create that had published', at: (c) => c.name === 'statx' && /backup-metadata/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'a finished restore was told as failed, because its safety set could not be listed for the hint', in: 'restore', at: (c) => c.name === 'getdents64', fault: 'EIO', fails: false },
+  { title: 'a file that a restore had not reached counted as reached, because its staged copy could not be looked at', in: 'recover after a dead restore', at: (c) => c.name === 'statx' && /\.restore\/put-/.test(c.line), fault: 'EIO', fails: true },
+  { title: 'what a failed undoing had taken away was missing after the next run, which called the restore complete', in: 'recover after half an undoing', at: (c) => c.name.startsWith('rename'), fault: 'EIO', fails: false },
+];
+
 interface Counts {
   points: number;
   hit: number;
@@ -200,7 +238,7 @@ interface Counts {
 }
 
 /** Judges what a disturbed run said and left, and what the next run makes of it. */
-async function judge(t: Context, op: Operation, p: Project, point: Point, run: Traced, counts: Counts): Promise<void> {
+async function judge(op: Operation, p: Project, point: Point, run: Traced, counts: Counts): Promise<void> {
   const killed = run.signal !== null;
   counts.points++;
   if (run.hit) counts.hit++;
@@ -226,10 +264,10 @@ async function judge(t: Context, op: Operation, p: Project, point: Point, run: T
   const later = await listed(p);
   const sure = !killed && code !== 'RESTORE_INCOMPLETE' && op.args[0] !== 'recover';
   if (sure) assert.deepEqual(later, now, `told as ${code ?? 'done'}, and the next run changed the sets`);
-  judgeDatabases(t, op, p, killed || run.status !== 0 ? (sure ? 'before' : 'either') : op.restored && op.args[0] === 'restore' ? 'restored' : 'either', later);
+  judgeDatabases(op, p, killed || run.status !== 0 ? (sure ? 'before' : 'either') : op.restored && op.args[0] === 'restore' ? 'restored' : 'either', later);
   await judgeSets(op, p, later);
-  if (op.name === 'create' && run.status !== 0) {
-    const made = later.filter((s) => !op.stay.includes(s.timestamp) && s.timestamp > op.stay.at(-1)!);
+  if (op.makes && run.status !== 0) {
+    const made = later.filter((s) => s.timestamp > op.stay.at(-1)!);
     assert.ok(killed || made.length === 0, 'the backup was told as failed, and is there');
   }
   if (op.name === 'delete' && sure && run.status !== 0 && !later.some((s) => s.timestamp === op.args[1])) assert.match(run.stdout, /is removed/, 'the set is gone, and the error does not say so');
@@ -253,7 +291,7 @@ function codeSaid(run: Traced): string | undefined {
 }
 
 /** All databases are as before, or all are restored. */
-function judgeDatabases(t: Context, op: Operation, p: Project, wanted: 'before' | 'restored' | 'either', later: Seen[]): void {
+function judgeDatabases(op: Operation, p: Project, wanted: 'before' | 'restored' | 'either', later: Seen[]): void {
   const found = state(p);
   const is = (s: string[] | undefined): boolean => s !== undefined && found.every((c, i) => c === s[i]);
   const told = names.map((n, i) => `${n} is ${found[i] === op.before[i] ? 'as before' : found[i] === op.restored?.[i] ? 'restored' : 'neither'}`).join(', ');
@@ -262,7 +300,7 @@ function judgeDatabases(t: Context, op: Operation, p: Project, wanted: 'before' 
   if (wanted === 'restored') assert.ok(is(op.restored), `told as done: ${told}`);
   if (op.restored && !is(op.before)) {
     const saved = later.filter((s) => !op.stay.includes(s.timestamp)).map((s) => s.timestamp);
-    const holds = (source: string, i: number): boolean => op.before[i] === 'missing' || op.before[i] === op.restored?.[i] || saved.some((ts) => readMetadata(p.backups, ts).databases.some((d) => d.source === source) && copied(t, p, ts, source) === op.before[i]);
+    const holds = (source: string, i: number): boolean => op.before[i] === 'missing' || op.before[i] === op.restored?.[i] || saved.some((ts) => readMetadata(p.backups, ts).databases.some((d) => d.source === source) && copied(p, ts, source) === op.before[i]);
     for (const [i, source] of names.entries()) assert.ok(holds(source, i), `what ${source} was before is in no safety set`);
   }
   const allowed = new Set(names.flatMap((n) => [n, `${n}-wal`, `${n}-shm`]).concat('.agentic-qe', '.agentic-qe/backups'));
@@ -293,12 +331,11 @@ async function eachPoint(t: Context, all: { op: Operation; point: Point }[], cou
       const i = next++;
       const { op, point } = all[i]!;
       const root = path.join(folder, String(i));
-      const made = await exec('cp', ['-a', op.template.root, root]);
-      assert.equal(made.status, 0, made.stderr);
+      const copy = await copyTo(op.template, root);
       let run: Traced | undefined;
       try {
         run = await runAt(root, `${root}.trace`, point, op.args);
-        await judge(t, op, projectAt(root), point, run, counts);
+        await judge(op, copy, point, run, counts);
       } catch (e) {
         wrong.push(`${label(op, point)} (${point.line}): ${(e as Error).message}${run ? `\n  it had ended with ${run.status ?? run.signal}: ${run.stdout.slice(0, 400)}${run.stderr.slice(0, 400)}` : ''}`);
       }
@@ -313,7 +350,7 @@ async function eachPoint(t: Context, all: { op: Operation; point: Point }[], cou
 test('whichever system call fails or is the last: all databases are old or all new, no set is lost, and what is told is so', { timeout: 24 * 3600_000 }, async (t) => {
   needStrace();
   const begun = Date.now();
-  const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
+  const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), toExec(t), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
   const points: { op: Operation; point: Point }[] = [];
   const add = async (op: Operation): Promise<Call[]> => {
     const calls = await callsOf(t, (await copyOfProject(t, op.template)).root, op.args);
@@ -323,12 +360,29 @@ test('whichever system call fails or is the last: all databases are old or all n
   for (const op of operations) {
     const calls = await add(op);
     if (['restore', 'create', 'delete'].includes(op.name)) await add(await toRecover(t, op, calls));
+    if (op.name === 'create') await add(await toRecover(t, { ...op, name: 'create that had published' }, calls));
     if (op.name === 'restore') await add({ ...op, name: 'recover after half an undoing', template: await halfUndone(t, op, calls), args: ['recover', '--json'], done: undefined });
   }
   const counts: Counts = { points: 0, hit: 0, killed: 0, failed: 0, succeeded: 0 };
+  for (const once of lost) {
+    const again = points.filter(({ op, point }) => op.name === once.in && point.fault === once.fault && once.at(point));
+    await t.test(once.title, async (s) => {
+      assert.ok(again.length > 0, `${once.in} makes no such call any more`);
+      const seen: Counts = { points: 0, hit: 0, killed: 0, failed: 0, succeeded: 0 };
+      await eachPoint(s, chosen(again, 2), seen);
+      assert.equal(seen.hit, seen.points, 'a fault did not come');
+      if (once.fails) assert.equal(seen.succeeded, 0, 'a run could not look, and says that all is well');
+    });
+  }
+  await t.test('delete and clean need no room: they make no file and no folder', () => {
+    for (const op of operations.filter((o) => ['clean', 'delete'].includes(o.name))) {
+      const made = points.filter((p) => p.op === op && p.point.fault === 'ENOSPC' && (/^mkdir|write|^link|symlink/.test(p.point.name) || /O_CREAT.*O_EXCL|O_TRUNC/.test(p.point.line)));
+      assert.deepEqual(made.map(({ point }) => `${point.name} ${point.line}`), []);
+    }
+  });
   // To repeat what was found wrong, by a part of its first line.
   const only = process.env.AQE_FAULTS_ONLY;
-  await eachPoint(t, only ? points.filter(({ op, point }) => label(op, point).includes(only)) : chosen(points, 50), counts);
+  await eachPoint(t, chosen(only ? points.filter(({ op, point }) => label(op, point).includes(only)) : points, 32), counts);
   assert.ok(counts.hit >= counts.points * 0.6, `too few faults came: ${JSON.stringify(counts)}`);
   report('syscalls', { ...counts, possible: points.length, seconds: Math.round((Date.now() - begun) / 1000) });
   if (process.env.AQE_FAULTS) console.log(counts, points.length);

@@ -313,7 +313,8 @@ mod platform {
     /// Closes parked descriptors whose file has no name left: nothing can lock or reopen it by name any more.
     fn drop_nameless(list: &mut Vec<Parked>) {
         list.retain(|p| {
-            let keep = fstat(p.descriptor).is_some_and(|s| s.st_nlink > 0);
+            // What can't be looked at may still be somebody's.
+            let keep = fstat(p.descriptor).is_none_or(|s| s.st_nlink > 0);
             if !keep {
                 // SAFETY: a parked descriptor has no other owner.
                 unsafe { libc::close(p.descriptor) };
@@ -330,7 +331,8 @@ mod platform {
     fn park(fd: c_int) -> bool {
         let mut list = parked();
         drop_nameless(&mut list);
-        let Some(s) = fstat(fd) else { return false };
+        // Nobody can tell whether closing it would take somebody's locks: it stays open for good.
+        let Some(s) = fstat(fd) else { return true };
         if s.st_mode & libc::S_IFMT != libc::S_IFREG || s.st_nlink == 0 {
             return false;
         }
