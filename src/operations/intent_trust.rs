@@ -88,29 +88,35 @@ fn copy_of(job: &Job, timestamp: Timestamp, lock: &StoreLock) -> Result<(PathBuf
         [name] | [names::RESTORE_DIR, UNPACKED, name] if record_check::is_plausible(name, timestamp) => (*name).to_owned(),
         _ => return Err(wrong(format!("{:?} is no copy of backup {timestamp}", job.file))),
     };
-    Ok((regular(lock.dir.join(&job.file))?, name))
+    Ok((regular(&job.file, lock)?, name))
 }
 
 /// A file that was made ready to be put in its place.
 fn staged_at(staged: &Path, lock: &StoreLock) -> Result<PathBuf> {
     let is_ours = |name: &str| name.strip_prefix("put-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     match parts(staged).as_slice() {
-        [names::RESTORE_DIR, name] if is_ours(name) => regular(lock.dir.join(staged)),
+        [names::RESTORE_DIR, name] if is_ours(name) => regular(staged, lock),
         _ => Err(wrong(format!("{staged:?} is no file of a restore"))),
     }
 }
 
-/// A link could lead anywhere, the folders' included.
-fn regular(path: PathBuf) -> Result<PathBuf> {
-    let folder = path.parent().unwrap_or(&path);
-    let is_link = |p: &Path| p.symlink_metadata().is_ok_and(|m| m.is_symlink());
-    if durable::is_irregular(&path)
-        || folder.ends_with(UNPACKED) && is_link(folder)
-        || folder.ends_with(names::RESTORE_DIR) && is_link(folder)
-    {
-        return Err(wrong(format!("{} is not a regular file", path.display())));
+/// `file` in the backups folder. A link could lead anywhere, the folders' included; what is not there leads nowhere.
+fn regular(file: &Path, lock: &StoreLock) -> Result<PathBuf> {
+    let path = lock.dir.join(file);
+    for part in path.ancestors().take_while(|part| *part != lock.dir) {
+        let fits = |k: std::fs::FileType| if part == path { k.is_file() } else { k.is_dir() };
+        if !kind_of(part)?.is_none_or(fits) {
+            return Err(wrong(format!("{} is not what it should be", part.display())));
+        }
     }
     Ok(path)
+}
+
+fn kind_of(path: &Path) -> Result<Option<std::fs::FileType>> {
+    if !durable::is_there(path)? {
+        return Ok(None);
+    }
+    path.symlink_metadata().context("look at", path).map(|m| Some(m.file_type()))
 }
 
 /// What the record of the set has to say of the copy, if there is one.
