@@ -517,6 +517,21 @@ test('a live table that lost most of its rows is a warning; so is the backup tha
   assert.equal((await p.run('check', '--strict')).status, 1);
 });
 
+test('after a loss of rows is restored, what the restore saved does not speak of a loss', async (t) => {
+  const p = withData(t, 400);
+  const good = await backup.createBackup({ root: p.root });
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  await backup.createBackup({ root: p.root });
+  const restored = await backup.restoreBackup(good.timestamp, { root: p.root });
+  assert.equal(restored.success, true, restored.error);
+  await backup.createBackup({ root: p.root });
+  assert.deepEqual(said(await check(p)), []);
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 30'));
+  const second = await backup.restoreBackup(good.timestamp, { root: p.root });
+  assert.equal(second.success, true, second.error);
+  assert.deepEqual(said(await check(p)), []);
+});
+
 test('a small table may be emptied', async (t) => {
   const { p } = await withBackup(t);
   withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes; DELETE FROM patterns'));

@@ -409,6 +409,16 @@ test('completions know every verb, in every shell, and bash takes them', async (
   assert.equal(words.stdout.trim(), 'clean', words.stderr);
 });
 
+test('help VERB says what VERB --help says, help what --help does', async (t) => {
+  const p = project(t);
+  for (const verb of [[], ['restore'], ['clean']]) {
+    const [asked, usual] = [await p.run('help', ...verb), await p.run(...verb, '--help')];
+    assert.deepEqual([asked.status, asked.stdout], [0, usual.stdout]);
+    assert.match(asked.stdout, /^Usage: aqe-backup/m);
+  }
+  assert.equal((await p.run('help', 'restor')).status, 2);
+});
+
 test('the help of every verb has examples that the command understands, and fits 80 columns', async (t) => {
   const p = withData(t);
   const main = await p.run('--help');

@@ -251,16 +251,20 @@ fn through_folders(path: &Path) -> PathBuf {
 /// The usual backups folder must be in the project: a link in its place, which a checked-out project may bring along,
 /// could lead to anybody's files.
 fn require_inside(root: &Path, backup_dir: &Path) -> Result<()> {
-    let is_link = backup_dir.ancestors().take_while(|a| *a != root).any(|a| a.symlink_metadata().is_ok_and(|m| m.is_symlink()));
-    let real = backup_dir.canonicalize().unwrap_or_else(|_| through_folders(backup_dir));
-    // What leads nowhere yet could be made to lead anywhere.
-    if !is_link || (real.starts_with(root) && real.exists()) {
-        return Ok(());
+    let mut there = backup_dir;
+    while there != root && !durable::is_there(there)? {
+        there = there.parent().unwrap_or(root);
     }
+    let leads = match there.canonicalize() {
+        Ok(real) if real.starts_with(root) => return Ok(()),
+        Ok(real) => format!("out of the project, to {}", real.display()),
+        // What leads nowhere yet could be made to lead anywhere.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => "nowhere".to_owned(),
+        Err(e) => return Err(Error::io(e, "follow", there)),
+    };
     let message = format!(
-        "{} is a symbolic link, or is behind one, that leads out of the project, to {}; if the backups shall be there, name that folder with backupDir (--backup-dir)",
-        backup_dir.display(),
-        real.display()
+        "{} is a symbolic link, or is behind one, that leads {leads}; remove it, or name the folder for the backups with backupDir (--backup-dir), which may lie anywhere",
+        backup_dir.display()
     );
     Err(Error::new(Code::InvalidArgValue, message))
 }

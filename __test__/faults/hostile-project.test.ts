@@ -45,6 +45,16 @@ for (const [what, lead] of detours) {
   });
 }
 
+test('a folder that is to hold the backups and is a link within the project is used from the first backup on', { timeout: 120_000 }, async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 3 });
+  fs.mkdirSync(p.at('kept'));
+  fs.symlinkSync('kept', p.at('.agentic-qe'));
+  const made = await backup.createBackup({ root: p.root });
+  assert.equal(made.success, true, made.error);
+  assert.equal(await backup.verifyBackup(made.timestamp, { root: p.root }), true);
+});
+
 test('a backups folder that is a link within the project is used', { timeout: 120_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3 });
@@ -191,6 +201,7 @@ test('a note of a restore that never was is refused by whatever takes the lock, 
     ...[path.join(outside, 'secret'), '../../../outside/secret', '.restore/../put-0', '.restore/put-', '.restore/put-x', 'put-0', '.restore/unpacked/put-0', '.restore'].map((staged): [string, unknown] => [`that puts ${JSON.stringify(staged.replace(outside, '/…'))} in place`, one(job(), put(staged))]),
     ['that puts a link in place', one(job(), put('.restore/put-0')), () => (fs.mkdirSync(work), fs.symlinkSync(path.join(outside, 'secret'), path.join(work, 'put-0')))],
     ['whose working folder is a link', one(job(), put('.restore/put-0')), () => (fs.writeFileSync(path.join(outside, 'put-0'), 'evil'), fs.symlinkSync(outside, work))],
+    ['whose unpacked copies are behind a link', one(job({ file: `.restore/unpacked/${file}` })), () => (fs.mkdirSync(path.join(outside, 'unpacked')), fs.copyFileSync(path.join(p.backups, file), path.join(outside, 'unpacked', file)), fs.symlinkSync(outside, work))],
     ['with another hash than the record', one(job({ sha256: sha256(path.join(p.backups, plain)) }))],
     ['of a copy that the record sends elsewhere', one(notes({ source: 'agentdb.db' }))],
     ['of a copy that the record does not name', one(notes({ file: `evil.db.backup.${ts}`, source: 'evil.db' }))],
@@ -219,7 +230,7 @@ test('a note of a restore that never was is refused by whatever takes the lock, 
     }
     fs.rmSync(note);
     fs.rmSync(work, { recursive: true, force: true });
-    fs.rmSync(path.join(outside, 'put-0'), { force: true });
+    for (const name of ['put-0', 'unpacked']) fs.rmSync(path.join(outside, name), { recursive: true, force: true });
     tried++;
   }
   // The note that all of these were made of is one that is carried out.

@@ -252,6 +252,12 @@ impl Metadata {
         self.kind.unwrap_or_default()
     }
 
+    /// Whether this is what a restore saved before it changed anything, or its finishing or undoing.
+    pub fn precedes_restore(&self) -> bool {
+        let verbs = ["restore ", "finish restore ", "undo restore "];
+        self.kind() == Kind::Safety && self.operation.as_deref().is_some_and(|o| verbs.iter().any(|v| o.starts_with(v)))
+    }
+
     /// The databases, none for a legacy set.
     pub fn databases(&self) -> &[DatabaseRecord] {
         self.databases.as_deref().unwrap_or_default()

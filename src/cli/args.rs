@@ -20,7 +20,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Verified backups of live SQLite databases, and their restore.
 #[derive(Debug, Parser)]
-#[command(name = "aqe-backup", version, after_help = EXIT_CODES)]
+#[command(name = "aqe-backup", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,

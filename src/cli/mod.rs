@@ -71,7 +71,12 @@ pub fn run(arguments: Vec<String>, monitor: Monitor) -> i32 {
     }
 }
 
-fn parse(arguments: Vec<String>) -> Result<Arguments, clap::Error> {
+fn parse(mut arguments: Vec<String>) -> Result<Arguments, clap::Error> {
+    // `help VERB`, as people type it; clap's own verb of that name would stand in the list of ours.
+    if arguments.first().is_some_and(|a| a == "help") {
+        arguments.remove(0);
+        arguments.push("--help".to_owned());
+    }
     // Colours are ours to decide: `rendered` takes them out again.
     let command = Arguments::command().color(ColorChoice::Always);
     Arguments::from_arg_matches(&command.try_get_matches_from(std::iter::once("aqe-backup".to_owned()).chain(arguments))?)

@@ -34,7 +34,14 @@ pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) ->
     let mut seen = BTreeSet::new();
     let mut targets = Vec::new();
     for target in std::mem::take(&mut intent.targets) {
-        let target = settle(target, timestamp, project, lock).map_err(|e| refused(e.message))?;
+        let target = settle(target, timestamp, project, lock).map_err(|e| {
+            if e.code == Code::BackupDamaged {
+                return refused(e.message);
+            }
+            // What can't be looked at now is not therefore a lie.
+            let (code, path) = (e.code, lock.dir.join(names::INTENT));
+            e.wrap(code, format!("the restore of {timestamp} was interrupted ({}) and can't be finished now", path.display()))
+        })?;
         if !seen.insert(target.job.target.clone()) {
             return Err(refused(format!("{:?} is in it twice", target.job.source)));
         }
@@ -56,7 +63,7 @@ fn settle(target: IntentTarget, timestamp: Timestamp, project: &Project, lock: &
     let (file, name) = copy_of(&job, timestamp, lock)?;
     agrees(&job, &name, &file, timestamp, lock)?;
     let job = Job { target: place, file, mode: job.mode.map(|m| m & 0o777), ..job };
-    if job.file.symlink_metadata().is_ok() && set_files::is_surprising(project, &job) {
+    if durable::is_there(&job.file)? && set_files::is_surprising(project, &job) {
         return Err(wrong(format!("{:?} is a hidden place, and what goes there is no database", job.source)));
     }
     let method = match target.method {
@@ -81,29 +88,35 @@ fn copy_of(job: &Job, timestamp: Timestamp, lock: &StoreLock) -> Result<(PathBuf
         [name] | [names::RESTORE_DIR, UNPACKED, name] if record_check::is_plausible(name, timestamp) => (*name).to_owned(),
         _ => return Err(wrong(format!("{:?} is no copy of backup {timestamp}", job.file))),
     };
-    Ok((regular(lock.dir.join(&job.file))?, name))
+    Ok((regular(&job.file, lock)?, name))
 }
 
 /// A file that was made ready to be put in its place.
 fn staged_at(staged: &Path, lock: &StoreLock) -> Result<PathBuf> {
     let is_ours = |name: &str| name.strip_prefix("put-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     match parts(staged).as_slice() {
-        [names::RESTORE_DIR, name] if is_ours(name) => regular(lock.dir.join(staged)),
+        [names::RESTORE_DIR, name] if is_ours(name) => regular(staged, lock),
         _ => Err(wrong(format!("{staged:?} is no file of a restore"))),
     }
 }
 
-/// A link could lead anywhere, the folders' included.
-fn regular(path: PathBuf) -> Result<PathBuf> {
-    let folder = path.parent().unwrap_or(&path);
-    let is_link = |p: &Path| p.symlink_metadata().is_ok_and(|m| m.is_symlink());
-    if durable::is_irregular(&path)
-        || folder.ends_with(UNPACKED) && is_link(folder)
-        || folder.ends_with(names::RESTORE_DIR) && is_link(folder)
-    {
-        return Err(wrong(format!("{} is not a regular file", path.display())));
+/// `file` in the backups folder. A link could lead anywhere, the folders' included; what is not there leads nowhere.
+fn regular(file: &Path, lock: &StoreLock) -> Result<PathBuf> {
+    let path = lock.dir.join(file);
+    for part in path.ancestors().take_while(|part| *part != lock.dir) {
+        let fits = |k: std::fs::FileType| if part == path { k.is_file() } else { k.is_dir() };
+        if !kind_of(part)?.is_none_or(fits) {
+            return Err(wrong(format!("{} is not what it should be", part.display())));
+        }
     }
     Ok(path)
+}
+
+fn kind_of(path: &Path) -> Result<Option<std::fs::FileType>> {
+    if !durable::is_there(path)? {
+        return Ok(None);
+    }
+    path.symlink_metadata().context("look at", path).map(|m| Some(m.file_type()))
 }
 
 /// What the record of the set has to say of the copy, if there is one.
@@ -115,7 +128,7 @@ fn agrees(job: &Job, name: &str, file: &Path, timestamp: Timestamp, lock: &Store
     let Some(databases) = record.as_ref().and_then(|m| m.databases.as_ref()) else {
         let usual = catalog::legacy_source(name);
         // Of a set that is gone nothing is known, and nothing can be put back.
-        let fits = usual.as_deref() == Some(job.source.as_str()) || file.symlink_metadata().is_err();
+        let fits = usual.as_deref() == Some(job.source.as_str()) || !durable::is_there(file)?;
         return if fits { Ok(()) } else { Err(wrong(format!("{name} does not go back to {:?}", job.source))) };
     };
     let same = databases

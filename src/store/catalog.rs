@@ -80,6 +80,12 @@ pub fn legacy_source(file: &str) -> Option<String> {
 
 /// All sets in `dir`, oldest first; none if there is no such folder.
 pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
+    let settled = listed(dir)?.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
+    Ok(settled.into_iter().flatten().collect())
+}
+
+/// Names and sizes as one look at the folder finds them.
+fn listed(dir: &Path) -> Result<BTreeMap<Timestamp, SetEntry>> {
     let mut sets: BTreeMap<Timestamp, SetEntry> = BTreeMap::new();
     for (timestamp, artefact, name, size) in artefacts(dir)? {
         let set = sets.entry(timestamp).or_insert_with(|| SetEntry::new(timestamp));
@@ -90,8 +96,7 @@ pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
             Artefact::Metadata | Artefact::Seal | Artefact::ArchiveSidecar => {}
         }
     }
-    let settled = sets.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
-    Ok(settled.into_iter().flatten().collect())
+    Ok(sets)
 }
 
 /// The set called `timestamp`, if there is one.
@@ -108,20 +113,11 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
     }
     let being_made = durable::is_there(&dir.join(names::marker(Marker::Staging, t)))?;
     (set.metadata, set.seal) = read_metadata(dir, t)?;
-    // Of a set that came or went while we looked, one was read and the other not: the record becomes the marker, the seal
-    // goes after it.
-    let is_moving = match set.seal {
-        Seal::None | Seal::Sound => false,
-        Seal::Alone => {
-            going(dir, t)?.is_some() || durable::is_there(&dir.join(names::metadata(t)))? || !durable::is_there(&dir.join(names::seal(t)))?
-        }
-        Seal::Missing | Seal::Unreadable | Seal::Changed => !durable::is_there(&dir.join(names::metadata(t)))?,
-    };
-    if is_moving && !being_made {
+    if is_moving(dir, &set)? && !being_made {
         return settle(dir, set);
     }
     if set.metadata.is_some() {
-        return Ok(Some(set));
+        return settle_files(dir, set);
     }
     if being_made {
         return Ok(None);
@@ -145,6 +141,31 @@ fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
         set.seal = Seal::None;
     }
     Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
+}
+
+/// The files of a set were listed before its record was read: of one that was being published then, some were not there
+/// yet. So what seems to lack some is listed again, until two looks agree.
+fn settle_files(dir: &Path, set: SetEntry) -> Result<Option<SetEntry>> {
+    if set.complete() {
+        return Ok(Some(set));
+    }
+    match listed(dir)?.remove(&set.timestamp) {
+        None => Ok(None),
+        Some(now) if (&now.files, &now.sidecars, now.archive) == (&set.files, &set.sidecars, set.archive) => Ok(Some(set)),
+        Some(now) => settle(dir, now),
+    }
+}
+
+/// Whether a set came or went while its record and seal were read, so that one was there and the other not: record and
+/// seal go in this order, and the marker is there meanwhile.
+fn is_moving(dir: &Path, set: &SetEntry) -> Result<bool> {
+    let is_there = |name: String| durable::is_there(&dir.join(name));
+    let (record, seal) = (names::metadata(set.timestamp), names::seal(set.timestamp));
+    Ok(match set.seal {
+        Seal::None | Seal::Sound => false,
+        Seal::Alone => going(dir, set.timestamp)?.is_some() || is_there(record)? || !is_there(seal)?,
+        Seal::Missing | Seal::Unreadable | Seal::Changed => !is_there(record)?,
+    })
 }
 
 /// The marker of a set that is being removed, or trimmed to its archive.

@@ -265,7 +265,9 @@ fn report_future(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
 
 fn report_shrunk(judged: &[Judged], hints: &Hints, findings: &mut Findings) {
     // What could not be read of a damaged database was not counted either: that it is damaged says enough.
-    let Some(newest) = judged.iter().rev().find(|s| s.counts()).filter(|s| !s.is_damaged()) else { return };
+    // Nor does what was saved before a restore speak of the databases as they are: the restore may have been the answer.
+    let speaks = |s: &&Judged| s.counts() && !s.set.metadata().is_some_and(Metadata::precedes_restore);
+    let Some(newest) = judged.iter().rev().find(speaks).filter(|s| !s.is_damaged()) else { return };
     let Some(since) = newest.set.metadata().and_then(|m| m.shrunk_since.clone()) else { return };
     let t = newest.set.timestamp.to_string();
     let message = format!("in backup {t}, the newest, a table has lost most of the rows that it had in backup {since}");
