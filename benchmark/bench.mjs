@@ -1,20 +1,17 @@
 // `npm run bench`: measures this package beside what people use today. `--help` says how.
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, realpathSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { commit } from '../tools/results.mjs'
+import { keep } from './keep.mjs'
 import { describeMachine, findTools } from './machine.mjs'
 import { killAll, measured, spread } from './measure.mjs'
 import { help, options } from './options.mjs'
 import { Place } from './place.mjs'
-import { plot } from './plot.mjs'
 import { report } from './report.mjs'
 import { runTask } from './rounds.mjs'
 import { bare } from './small.mjs'
 import { tasks } from './tasks.mjs'
 
-const at = (name) => fileURLToPath(new URL(name, import.meta.url))
-const [begin, end] = ['<!-- figures: written by npm run bench -- --write -->', '<!-- end of figures -->']
 const say = (text) => process.stderr.write(`${text}\n`)
 
 function stop(status, text) {
@@ -74,29 +71,6 @@ async function runAll(asked, folder) {
   return { machine, cells }
 }
 
-const keyOf = ({ task, size, journal, sets }) => [task, size, journal, sets].join(' ')
-
-/** The figures that were kept, with those of this run in their place. */
-function joined(results, file) {
-  const kept = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).cells : []
-  const fresh = new Map(results.cells.map((cell) => [keyOf(cell), cell]))
-  const order = (cell) => tasks.findIndex(({ name }) => name === cell.task)
-  const all = [...kept.filter((cell) => !fresh.has(keyOf(cell))), ...results.cells]
-  return { ...results, cells: all.sort((a, b) => order(a) - order(b) || (a.size ?? a.sets ?? 0) - (b.size ?? b.sets ?? 0) || String(b.journal).localeCompare(String(a.journal))) }
-}
-
-function write(results) {
-  const all = joined(results, at('results.json'))
-  const page = at('README.md')
-  const text = readFileSync(page, 'utf8')
-  const [from, to] = [text.indexOf(begin), text.indexOf(end)]
-  if (from < 0 || to < from) throw new Error(`${page} has no place for the figures (${begin} … ${end})`)
-  const picture = plot(all.cells)
-  if (picture) writeFileSync(at('time-against-size.svg'), picture)
-  writeFileSync(at('results.json'), `${JSON.stringify(all, (key, value) => (key === 'walls' ? value.join(' ') : value), 1)}\n`)
-  writeFileSync(page, `${text.slice(0, from + begin.length)}\n\n${report(all, picture && 'time-against-size.svg')}\n\n${text.slice(to)}`)
-}
-
 /** Contenders that failed. That another one than ours can't bear a writer is a figure, no failure of the benchmark. */
 function failures({ task, title, contenders }) {
   const those = contenders.filter(({ failed, id }) => failed && (task !== 'writer' || ['idle', 'api', 'archive'].includes(id)))
@@ -112,7 +86,7 @@ async function main() {
   const results = await runAll(asked, workFolder(asked.dir))
   process.stdout.write(`${report(results)}\n`)
   if (asked.json) writeFileSync(asked.json, `${JSON.stringify(results)}\n`)
-  if (asked.write) write(results)
+  if (asked.write) keep(results)
   const failed = results.cells.flatMap(failures)
   if (failed.length > 0) stop(1, `failed: ${failed.join('; ')}`)
 }

@@ -20,10 +20,11 @@ function scale(values, from, to) {
   return (value) => Math.round((from + ((Math.log10(value) - low) / (high - low || 1)) * (to - from)) * 10) / 10
 }
 
-/** Powers of ten between the least and the most. */
+/** One, two and five times the powers of ten between the least and the most. */
 function ticks(values) {
-  const [from, to] = [Math.ceil(Math.log10(Math.min(...values))), Math.floor(Math.log10(Math.max(...values)))]
-  return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => 10 ** (from + i))
+  const [least, most] = [Math.min(...values), Math.max(...values)]
+  const powers = Array.from({ length: Math.ceil(Math.log10(most / least)) + 2 }, (_, i) => Math.floor(Math.log10(least)) + i)
+  return powers.flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power)).filter((tick) => tick >= least && tick <= most)
 }
 
 /** Moves labels apart that would lie on each other. */
@@ -37,7 +38,7 @@ function spreadOut(places) {
 
 function axes(sizes, seconds, x, y) {
   const across = sizes.map((size) => `<text class="tick" x="${x(size)}" y="${height - bottom + 16}" text-anchor="middle">${size} MB</text>`)
-  const up = ticks(seconds).map((tick) => `<path class="grid" d="M${left} ${y(tick)}H${width - right}"/><text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${tick < 1 ? `${tick * 1000} ms` : `${tick} s`}</text>`)
+  const up = ticks(seconds).map((tick) => `<path class="grid" d="M${left} ${y(tick)}H${width - right}"/><text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${tick < 1 ? `${Math.round(tick * 1e6) / 1000} ms` : `${Math.round(tick)} s`}</text>`)
   return [...up, `<path class="axis" d="M${left} ${top}V${height - bottom}H${width - right}"/>`, ...across]
 }
 

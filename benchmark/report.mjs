@@ -2,10 +2,10 @@
 import { judge } from './targets.mjs'
 
 const legend = `Time: of the call, in a Node that runs already, for functions; of the whole process for commands. Median of the rounds, least and
-most in brackets. × ours: the time beside the first line's. CPU: user and system, of the process and its children,
-Node's start included. Memory: the largest process's peak, Node's own included; what takes the meter or less (13 MB) shows as that.
-Written: bytes handed to the file system. Loop: p99 of the event loop's delay, a
-timer's own millisecond included. The page cache is warm, and everything earlier is on disk before each run.
+most in brackets. × ours: the time beside the first line's. CPU: user and system, of the process and its children, Node's start
+included. Memory: the largest process's peak, Node's own included; what takes the meter (13 MB) or less shows as that. Written:
+bytes handed to the file system. Loop: p99 of the event loop's delay, a timer's own millisecond included; of a call that takes less
+than 100 ms, the longest. The page cache is warm, and everything earlier is on disk before each run.
 
 - † the floor, and no valid way: \`cp\` of a database in use misses what is in its \`-wal\` or tears, and \`cp\` over one damages it.
 - ‡ leaves the database in another folder; putting it under a running application is not included.
@@ -61,7 +61,7 @@ export function growthTable(cells) {
   const lines = new Map()
   for (const cell of cells) {
     const ours = cell.contenders.find(({ id }) => id === 'api')
-    const n = cell.size ?? cell.sets
+    const n = cell.size ?? (cell.task.startsWith('growth-') ? cell.sets : undefined)
     if (!n || !ours?.wall || cell.contenders.some(({ id }) => id === 'idle')) continue
     const key = cell.size ? `${cell.task}, ${cell.journal}` : `${cell.task.replace('growth-', '')} among sets`
     lines.set(key, [...(lines.get(key) ?? []), { n, unit: cell.size ? 'MB' : 'sets', ms: ours.wall.median, memory: ours.rss.median - cell.bare.rss }])
@@ -71,7 +71,8 @@ export function growthTable(cells) {
     if (sorted.length < 2) return []
     return sorted.map((point, i) => {
       const before = sorted[i - 1]
-      const exponent = before && Math.log(point.ms / before.ms) / Math.log(point.n / before.n)
+      // Of what takes a few milliseconds, it would be that of the noise.
+      const exponent = before && before.ms >= 20 ? Math.log(point.ms / before.ms) / Math.log(point.n / before.n) : undefined
       return [key, `${point.n.toLocaleString('en-US')} ${point.unit}`, time(point.ms), size(point.memory), exponent === undefined ? '' : `${exponent.toFixed(2)}${exponent > 1.15 ? ' MORE THAN LINEAR' : ''}`]
     })
   })

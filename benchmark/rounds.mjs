@@ -70,7 +70,7 @@ export async function runTask(task, place, context) {
   const writer = task.writer && (await startWriter(place.live))
   const count = task.rounds ? Math.max(rounds, task.rounds) : rounds
   for (let n = 1; n <= count; n++) {
-    say(`${task.title}${place.size ? `, ${place.size} MB ${place.journal}` : ''}: round ${n} of ${count}`)
+    say(`${task.title}${place.size ? `, ${place.size} MB ${place.journal === 'wal' ? 'WAL' : 'rollback'}` : ''}: round ${n} of ${count}`)
     await each(entries, say, (entry) => once(entry, place, writer))
   }
   await writer?.end()
