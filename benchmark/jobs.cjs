@@ -10,7 +10,7 @@ const { pipeline } = require('node:stream/promises')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { promisify } = require('node:util')
 
-const root = path.resolve(__dirname, '..')
+const ours = path.join(__dirname, '..', 'index.js')
 
 async function sha256(file) {
   const hash = createHash('sha256')
@@ -44,28 +44,28 @@ async function chain(Database, source, folder, archive) {
 const jobs = {
   nothing: () => () => sleep(300),
   create: (project, options) => {
-    const { createBackup } = require(root)
+    const { createBackup } = require(ours)
     return async () => void good(await createBackup({ root: project, keepLast: null, ...JSON.parse(options) }))
   },
   restore: (project, timestamp) => {
-    const { restoreBackup } = require(root)
+    const { restoreBackup } = require(ours)
     return async () => {
       const { databases } = good(await restoreBackup(timestamp, { root: project }))
       return { pages: databases.reduce((sum, one) => sum + one.pagesWritten, 0) }
     }
   },
   verify: (project, timestamp) => {
-    const { verifyBackup } = require(root)
+    const { verifyBackup } = require(ours)
     return async () => void good(await verifyBackup(timestamp, { root: project }))
   },
   list: (project, expected) => {
-    const { listBackups } = require(root)
+    const { listBackups } = require(ours)
     return async () => {
       const { length } = await listBackups({ root: project })
       if (length !== Number(expected)) throw new Error(`${length} sets listed, not ${expected}`)
     }
   },
-  load: (name) => async () => void require(name === 'ours' ? root : name),
+  load: (name) => async () => void require(name === 'ours' ? ours : name),
   chain: (source, folder, archive) => {
     const Database = require('better-sqlite3')
     new Database(':memory:').close()
