@@ -42,17 +42,31 @@ test('the benchmark of a small database ends well, with a ratio for each contend
   assert.deepEqual(fs.readdirSync(dir), [], 'the benchmark left something behind');
 });
 
-test('the benchmark lists every target, and does not call met or missed what it did not measure', { timeout: 300_000, skip: linux }, async (t) => {
-  const run = await exec(process.execPath, [bench, '--sizes', '1', '--rounds', '1', '--only', 'verify', '--contenders', 'api', '--dir', tempFolder(t)]);
-  assert.equal(run.status, 0, run.stderr);
-  const targets = run.stdout.slice(run.stdout.indexOf('## Targets'), run.stdout.indexOf('## Figures'));
-  const lines = targets.split('\n').filter((line) => /^\| .*[≥≤]/.test(line));
-  for (const wanted of ['create: faster', 'create: time', 'archive: faster than the tar', 'archive: faster than the pigz', 'archive: size', 'restore-small:', 'restore-all:', 'restore-archive:', 'verify:', 'peak memory', 'event-loop delay', "a writer's p99", 'list of 1,000 sets', 'require', 'a backup of an 8 KB database']) {
-    const those = lines.filter((line) => line.startsWith(`| ${wanted}`));
-    assert.equal(those.length, 1, `${wanted}:\n${targets}`);
+/** The names of all targets, as far as they tell them apart. */
+const targets = ['create: faster', 'create: time', 'archive: faster than the tar', 'archive: faster than the pigz', 'archive: size', 'restore-small:', 'restore-all:', 'restore-archive:', 'verify:', 'peak memory', 'event-loop delay', "a writer's p99", 'list of 1,000 sets', 'require', 'a backup of an 8 KB database'];
+
+test('the benchmark writes a page that lists every target, calls none met that was not measured, and keeps earlier figures', { timeout: 300_000, skip: linux }, async (t) => {
+  const dir = tempFolder(t);
+  const [work, into] = [path.join(dir, 'work'), path.join(dir, 'page')];
+  for (const made of [work, into]) fs.mkdirSync(made);
+  const page = async (sizes: string): Promise<string> => {
+    const run = await exec(process.execPath, [bench, '--sizes', sizes, '--rounds', '1', '--only', 'verify', '--contenders', 'api', '--dir', work, '--write', '--into', into]);
+    assert.equal(run.status, 0, run.stderr);
+    return fs.readFileSync(path.join(into, 'README.md'), 'utf8');
+  };
+  const first = await page('1,3');
+  const lines = first.split('\n').filter((line) => /^\| [^|]+\| [≥≤] /.test(line));
+  assert.equal(lines.length, targets.length, first);
+  for (const target of targets) {
+    const those = lines.filter((line) => line.startsWith(`| ${target}`));
+    assert.equal(those.length, 1, `${target}:\n${first}`);
     assert.match(those[0]!, /not (measured|judged)/, 'nothing here is of 600 MB');
   }
-  assert.equal(lines.length, 15);
+  assert.match(first, /left out: not among --contenders/);
+  assert.match(fs.readFileSync(path.join(into, 'time-against-size.svg'), 'utf8'), /^<svg [^]*>Verify<[^]*>ours<[^]*<\/svg>\n$/);
+  const second = await page('2');
+  for (const size of [1, 2, 3]) assert.equal(second.split(`### Verify a backup: ${size} MB, WAL`).length, 2, second);
+  assert.equal(second.split('## Targets').length, 2, 'the page has the figures once');
 });
 
 test('the benchmark that is interrupted ends with 130 and takes its databases away', { timeout: 120_000, skip: linux }, async (t) => {

@@ -86,7 +86,7 @@ async function main() {
   const results = await runAll(asked, workFolder(asked.dir))
   process.stdout.write(`${report(results)}\n`)
   if (asked.json) writeFileSync(asked.json, `${JSON.stringify(results)}\n`)
-  if (asked.write) keep(results)
+  if (asked.write) keep(results, asked.into)
   const failed = results.cells.flatMap(failures)
   if (failed.length > 0) stop(1, `failed: ${failed.join('; ')}`)
 }

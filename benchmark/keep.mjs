@@ -1,18 +1,17 @@
 // Keeps the figures: in results.json, one contender a line, and from there in README.md and the plot.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { plot } from './plot.mjs'
 import { report } from './report.mjs'
 import { tasks } from './tasks.mjs'
 
-const at = (name) => fileURLToPath(new URL(name, import.meta.url))
-const [file, page, picture] = [at('results.json'), at('README.md'), 'time-against-size.svg']
+const [raw, page, picture] = ['results.json', 'README.md', 'time-against-size.svg']
 const [begin, end] = ['<!-- figures: written by npm run bench -- --write -->', '<!-- end of figures -->']
 
 const keyOf = ({ task, size, journal, sets }) => [task, size, journal, sets].join(' ')
 
 /** The figures that were kept from this kind of machine, with those of this run in their place. */
-function joined({ machine, cells }) {
+function joined({ machine, cells }, file) {
   const before = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined
   const same = before && ['processor', 'cores'].every((what) => before.machine[what] === machine[what])
   const kept = same ? before.cells : []
@@ -28,13 +27,19 @@ function text({ machine, cells }) {
   return `{"machine":${JSON.stringify(machine)},\n"cells":[${lines.join(',\n')}]}\n`
 }
 
-export function keep(results) {
-  const all = joined(results)
+/** The page around the figures; begun where there is none. */
+function around(file) {
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : `${begin}\n${end}\n`
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)]
+  if (from < 0 || to < from) throw new Error(`${file} has no place for the figures (${begin} … ${end})`)
+  return [text.slice(0, from + begin.length), text.slice(to)]
+}
+
+export function keep(results, folder) {
+  const all = joined(results, join(folder, raw))
   const drawn = plot(all.cells)
-  const before = readFileSync(page, 'utf8')
-  const [from, to] = [before.indexOf(begin), before.indexOf(end)]
-  if (from < 0 || to < from) throw new Error(`${page} has no place for the figures (${begin} … ${end})`)
-  writeFileSync(file, text(all))
-  if (drawn) writeFileSync(at(picture), drawn)
-  writeFileSync(page, `${before.slice(0, from + begin.length)}\n\n${report(all, drawn && picture)}\n\n${before.slice(to)}`)
+  const [above, below] = around(join(folder, page))
+  writeFileSync(join(folder, raw), text(all))
+  if (drawn) writeFileSync(join(folder, picture), drawn)
+  writeFileSync(join(folder, page), `${above}\n\n${report(all, drawn && picture)}\n\n${below}`)
 }

@@ -1,6 +1,7 @@
 // What can be asked for on the command line.
 import { tmpdir } from 'node:os'
 import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { grown, names } from './tasks.mjs'
 
@@ -19,6 +20,7 @@ Build first (npm run build). Linux; python3 has to be there.
   --dir DIR           where the databases are made, and removed at the end; 14 times the largest size has to be free [${tmpdir()}]
   --json FILE         write the figures there as well
   --write             write benchmark/README.md, benchmark/results.json and the plot; tasks that were not run keep their figures
+  --into DIR          write them there instead
   --help
 `
 
@@ -37,7 +39,7 @@ function parse(args) {
   const text = { type: 'string' }
   const flag = { type: 'boolean', default: false }
   try {
-    return parseArgs({ args, options: { sizes: text, rounds: text, only: text, journal: text, contenders: text, dir: text, json: text, growth: flag, quick: flag, write: flag, help: flag } }).values
+    return parseArgs({ args, options: { sizes: text, rounds: text, only: text, journal: text, contenders: text, dir: text, json: text, into: text, growth: flag, quick: flag, write: flag, help: flag } }).values
   } catch (error) {
     throw new Usage(error.message)
   }
@@ -46,7 +48,7 @@ function parse(args) {
 /** The options; with `usage`, what is wrong with them. */
 export function options(args) {
   try {
-    const { sizes, rounds, only, journal = 'wal', contenders, dir, json, ...flags } = parse(args)
+    const { sizes, rounds, only, journal = 'wal', contenders, dir, json, into, ...flags } = parse(args)
     const growth = (name) => flags.growth && grown.has(name)
     const asked = only === undefined ? names.filter((name) => !grown.has(name)) : list(only, 'only', (name) => names.includes(name))
     return {
@@ -57,6 +59,7 @@ export function options(args) {
       journals: list(journal, 'journal', (mode) => ['wal', 'rollback'].includes(mode)).map((mode) => (mode === 'rollback' ? 'delete' : mode)),
       only: contenders && list(contenders, 'contenders', (id) => /^[a-z0-9]+$/.test(id)),
       dir: resolve(dir ?? tmpdir()),
+      into: resolve(into ?? fileURLToPath(new URL('.', import.meta.url))),
     }
   } catch (error) {
     if (error instanceof Usage) return { usage: error.message }

@@ -48,7 +48,10 @@ const all = [
   faster('verify', 'sha256sum -c + quick_check', 'sha256sum', 1.5),
   worst('peak memory above a bare Node, any task and size', 64, (n) => `${n.toFixed(1)} MB`, (one, cell) => (one.rss.max - cell.bare.rss) / mb),
   worst('event-loop delay p99, any task and size', 5, millis, (one) => one.loop?.median),
-  on('writer', "a writer's p99 commit latency in WAL mode, beside idle", 2, false, times, (_, cell) => find(cell, 'api')?.writer?.p99 / find(cell, 'idle')?.writer?.p99),
+  on('writer', "a writer's p99 commit latency in WAL mode, beside idle", 2, false, times, (_, cell) => {
+    const [idle, ...ours] = ['idle', 'api', 'archive'].map((id) => find(cell, id)?.writer?.p99)
+    return Math.max(...ours.filter(Number.isFinite)) / idle
+  }),
   quick('list', 'list of 1,000 sets', 50),
   quick('require', 'require', 5),
   quick('tiny', 'a backup of an 8 KB database, archive and all', 15),
