@@ -33,6 +33,11 @@ function list(text, name, allowed) {
   return [...new Set(items)]
 }
 
+function number(text, name) {
+  if (!whole(text)) throw new Usage(`--${name}: ${text} is not possible; see --help`)
+  return Number(text)
+}
+
 const whole = (text) => /^[1-9]\d{0,5}$/.test(text)
 
 function parse(args) {
@@ -54,7 +59,7 @@ export function options(args) {
     return {
       ...flags, json,
       sizes: list(sizes ?? (flags.quick ? '20' : '20,600'), 'sizes', whole).map(Number).sort((a, b) => a - b),
-      rounds: Number(list(rounds ?? (flags.quick ? '3' : '5'), 'rounds', whole)[0]),
+      rounds: number(rounds ?? (flags.quick ? '3' : '5'), 'rounds'),
       tasks: new Set(names.filter((name) => asked.includes(name) || growth(name))),
       journals: list(journal, 'journal', (mode) => ['wal', 'rollback'].includes(mode)).map((mode) => (mode === 'rollback' ? 'delete' : mode)),
       only: contenders && list(contenders, 'contenders', (id) => /^[a-z0-9]+$/.test(id)),
