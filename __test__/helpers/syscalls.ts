@@ -103,6 +103,26 @@ function struck(log: string, root: string, killed: boolean): { hit: boolean; ast
 /** A line without the current folder, which strace adds to what is no relative path at all. */
 const withoutCwd = (line: string): string => line.replaceAll(/AT_FDCWD<[^>]*>/g, 'AT_FDCWD');
 
+/** The lines of a log, with the two halves of a call put together that another thread's call came between. */
+function wholeLines(log: string): string[] {
+  const lines: string[] = [];
+  const begun = new Map<string, number>();
+  for (const line of log.split('\n')) {
+    const thread = /^\d+/.exec(line)?.[0] ?? '';
+    const resumed = /^\d+ +<\.\.\. \w+ resumed>(.*)/.exec(line);
+    const at = begun.get(thread);
+    if (resumed && at !== undefined) {
+      lines[at] += resumed[1]!;
+      begun.delete(thread);
+    } else if (line.endsWith(' <unfinished ...>')) {
+      begun.set(thread, lines.push(line.replace(/ <unfinished \.\.\.>$/, '')) - 1);
+    } else {
+      lines.push(line);
+    }
+  }
+  return lines;
+}
+
 /** The calls on files of the project that a run of the command makes, in order; it has to end with `status`. */
 export async function callsOf(t: Context, root: string, args: string[], status = 0): Promise<Call[]> {
   const log = path.join(tempFolder(t), 'trace');
@@ -110,7 +130,7 @@ export async function callsOf(t: Context, root: string, args: string[], status =
   assert.equal(run.status, status, `the run without any fault does not end well: ${run.stderr}${run.stdout}`);
   const made = new Map<string, number>();
   const found = new Map<string, Call>();
-  for (const line of run.log.split('\n')) {
+  for (const line of wholeLines(run.log)) {
     const m = /^(\d+) +(\w+)\((.*)/.exec(line);
     if (!m) continue;
     const [, thread, name, rest] = m as unknown as [string, string, string, string];

@@ -2,15 +2,20 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::signals::Asking;
+use super::signals::{self, Asking};
 use crate::error::{Code, Error, Result};
 
 /// Shows `about` and asks `question` on standard error; anything but yes is no. `NEEDS_FORCE` without a terminal.
 pub(super) fn ask(verb: &str, about: &str, question: &str) -> Result<bool> {
     require_terminal(verb)?;
+    // Before the question is seen: from then on Ctrl-C has to end the process, since nobody looks for it while an answer is
+    // waited for. One that came earlier may not have been looked for either.
+    let _asking = Asking::begin();
+    if signals::has_come() {
+        return Err(Error::new(Code::Abort, format!("{verb} was cancelled; nothing was changed")));
+    }
     eprint!("{about}{question} [y/N] ");
     io::stderr().flush().map_err(|e| Error::new(Code::IoError, format!("cannot ask: {e}")).caused_by(e))?;
-    let _asking = Asking::begin();
     let mut answer = String::new();
     io::stdin()
         .lock()

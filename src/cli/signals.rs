@@ -24,6 +24,11 @@ pub(super) fn take() -> Option<i32> {
     }
 }
 
+/// Whether a signal came that nobody has taken yet.
+pub(super) fn has_come() -> bool {
+    LAST.load(Ordering::SeqCst) != 0
+}
+
 /// While it lives, no signal ends the process.
 pub(super) struct Shield;
 
