@@ -129,3 +129,21 @@ test('a reader that opens and closes the database all the time disturbs neither 
   assert.equal(run.status, 0, run.stderr);
   assert.ok(Object.keys(sets(p.backups)).length > 0);
 });
+
+test('a set that is being published, or removed, is listed whole or not at all', { timeout: 120_000 }, async (t) => {
+  const p = project(t);
+  for (const name of ['a.db', 'b.db', 'c.db']) makeDatabase(p.at(name), { rows: 3 });
+  let writing = true;
+  const writer = (async () => {
+    for (let i = 0; i < 60; i++) assert.equal((await backup.createBackup({ root: p.root, compress: i % 4 === 0, keepLast: 5 })).success, true);
+  })().finally(() => (writing = false));
+  let seen = 0;
+  while (writing) {
+    for (const b of await backup.listBackups({ root: p.root, archives: true })) {
+      seen++;
+      assert.ok(b.complete, `${b.timestamp} is listed with ${b.files} of 3 files`);
+    }
+  }
+  await writer;
+  assert.ok(seen > 60, `only ${seen} sets were seen`);
+});
