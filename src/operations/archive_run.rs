@@ -20,12 +20,39 @@ use crate::progress::Monitor;
 use crate::sqlite::page_stream::{BLOCK, Block};
 use crate::store::staging::Staging;
 
+/// The archive of a set in the making.
+pub(super) enum Archive {
+    /// Not wanted.
+    None,
+    /// Fed from what is being read.
+    Running(ArchiveRun),
+    /// Still to be written, from the copies: a database that is being read keeps its writers waiting, and must not wait for
+    /// a compressor; or one had to be read twice, and its first attempt was in the stream.
+    FromCopies,
+}
+
+impl Archive {
+    pub fn running(&self) -> Option<&ArchiveRun> {
+        if let Archive::Running(run) = self { Some(run) } else { None }
+    }
+
+    /// What was fed so far is of no use.
+    pub fn spoil(&mut self) {
+        if matches!(self, Archive::None) {
+            return;
+        }
+        if let Archive::Running(ArchiveRun { members, thread }) = std::mem::replace(self, Archive::FromCopies) {
+            drop(members);
+            // It fails, since a member broke off; that is why we are here.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A running archive: members go in, the finished file comes out.
 pub(super) struct ArchiveRun {
     members: SyncSender<Member>,
     thread: thread::JoinHandle<io::Result<HashingFile>>,
-    /// A database had to be read twice; its first attempt is in the stream, which is of no use any more.
-    pub spoiled: bool,
 }
 
 impl ArchiveRun {
@@ -39,7 +66,7 @@ impl ArchiveRun {
             out.into_inner().map_err(io::IntoInnerError::into_error)
         };
         let thread = thread::Builder::new().name("backup-archive".into()).spawn(compress).map_err(Error::no_thread)?;
-        Ok(ArchiveRun { members, thread, spoiled: false })
+        Ok(ArchiveRun { members, thread })
     }
 
     /// Begins a member of `size` bytes. If the compressor has failed, the blocks go nowhere; [`ArchiveRun::finish`] says why.
@@ -65,16 +92,19 @@ impl ArchiveRun {
 /// Adds the metadata to the archive and ends it, reads it back if asked to, and writes its checksum.
 pub(super) fn finish_archive(
     staging: &Staging,
-    run: Option<ArchiveRun>,
+    archive: Archive,
     metadata: &Metadata,
     json: &[u8],
     verify: bool,
     monitor: &Monitor,
 ) -> Result<()> {
     let timestamp = staging.timestamp;
-    let Some(run) = run else { return Ok(()) };
-    let path = staging.dir.join(names::archive(staging.timestamp));
-    let run = if run.spoiled { repeat_archive(staging, run, metadata, &path, monitor)? } else { run };
+    let path = staging.dir.join(names::archive(timestamp));
+    let run = match archive {
+        Archive::None => return Ok(()),
+        Archive::Running(run) => run,
+        Archive::FromCopies => from_copies(staging, metadata, &path, monitor)?,
+    };
     run.add_bytes(&names::metadata(timestamp), json.to_vec());
     run.add_bytes(&names::seal(timestamp), seal::line(json, timestamp).into_bytes());
     let (_, sha256) = run.finish(&path)?;
@@ -85,11 +115,9 @@ pub(super) fn finish_archive(
     durable::write_new(&staging.dir.join(names::sidecar(&names::archive(timestamp))), line.as_bytes())
 }
 
-/// Writes the archive anew, from the copies.
-fn repeat_archive(staging: &Staging, spoiled: ArchiveRun, metadata: &Metadata, path: &Path, monitor: &Monitor) -> Result<ArchiveRun> {
-    drop(spoiled.members);
-    // It fails, since a member broke off; that is why we are here.
-    let _ = spoiled.thread.join();
+/// Writes the archive, all but the metadata, from the copies.
+fn from_copies(staging: &Staging, metadata: &Metadata, path: &Path, monitor: &Monitor) -> Result<ArchiveRun> {
+    // What a spoiled one has left.
     durable::remove_file(path)?;
     let run = ArchiveRun::start(staging)?;
     for record in metadata.databases() {

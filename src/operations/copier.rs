@@ -9,7 +9,7 @@ use std::thread;
 
 use serde_json::{Map, Value};
 
-use super::archive_run::ArchiveRun;
+use super::archive_run::{Archive, ArchiveRun};
 use super::blocks::{HashingFile, IN_FLIGHT, panicked, read_blocks};
 use super::sources::{SIDE_FILE_OF, Source, State};
 use crate::backup_set::checksum;
@@ -37,14 +37,18 @@ pub(super) struct Copier<'a> {
 
 impl Copier<'_> {
     /// Copies every source. The archive, if one is wanted, still lacks the metadata.
-    pub fn copy_all(&self, sources: &mut [Source], files: &[String], compress: bool) -> Result<(Vec<DatabaseRecord>, Option<ArchiveRun>)> {
-        let mut archive = if compress { Some(ArchiveRun::start(self.staging)?) } else { None };
+    pub fn copy_all(&self, sources: &mut [Source], files: &[String], compress: bool) -> Result<(Vec<DatabaseRecord>, Archive)> {
+        let mut archive = match compress {
+            false => Archive::None,
+            true if sources.iter().any(keeps_writers_waiting) => Archive::FromCopies,
+            true => Archive::Running(ArchiveRun::start(self.staging)?),
+        };
         let mut records = Vec::new();
         for (source, file) in sources.iter_mut().zip(files) {
             let record = self.copy_one(source, file, &mut archive)?;
             let line = checksum::sidecar_line(&record.sha256, file);
             durable::write_new(&self.staging.dir.join(names::sidecar(file)), line.as_bytes())?;
-            if let Some(run) = &archive {
+            if let Some(run) = archive.running() {
                 run.add_bytes(&names::sidecar(file), line.into_bytes());
             }
             records.push(record);
@@ -53,7 +57,7 @@ impl Copier<'_> {
     }
 
     /// Copies one source, again if it moved meanwhile.
-    fn copy_one(&self, source: &mut Source, file: &str, archive: &mut Option<ArchiveRun>) -> Result<DatabaseRecord> {
+    fn copy_one(&self, source: &mut Source, file: &str, archive: &mut Archive) -> Result<DatabaseRecord> {
         let target = self.staging.dir.join(file);
         let Database { source: label, path } = source.database;
         for _ in 0..ATTEMPTS {
@@ -72,6 +76,10 @@ impl Copier<'_> {
             };
             match attempt {
                 Ok((size, sha256, before)) if stood_still(&source.state, before, FileState::of(path)?, size) => {
+                    // Its writers wait for the copy only, not for the other databases, the archive and the check.
+                    if let State::Pages { live, locked: false, .. } = &mut source.state {
+                        live.release()?;
+                    }
                     return Ok(make_record(source, file, size, sha256, mode_of(path)?));
                 }
                 Ok(_) => {}
@@ -80,9 +88,7 @@ impl Copier<'_> {
                 Err(e) => return Err(e),
             }
             durable::remove_file(&target)?;
-            if let Some(run) = archive {
-                run.spoiled = true;
-            }
+            archive.spoil();
             match &mut source.state {
                 State::Pages { locked: true, .. } => break,
                 State::Pages { live, facts, .. } => **facts = live.pin_again()?,
@@ -97,17 +103,9 @@ impl Copier<'_> {
     }
 
     /// Runs `produce` and sends every block to the file with its hash, on a thread of its own, and to the archive.
-    fn tee(
-        &self,
-        label: &str,
-        size: u64,
-        target: &Path,
-        file: &str,
-        archive: &mut Option<ArchiveRun>,
-        produce: &mut Producer,
-    ) -> Result<(u64, String)> {
+    fn tee(&self, label: &str, size: u64, target: &Path, file: &str, archive: &Archive, produce: &mut Producer) -> Result<(u64, String)> {
         let out = HashingFile::create(target)?;
-        let member = archive.as_ref().filter(|a| !a.spoiled).map(|a| a.open(file.to_owned(), size));
+        let member = archive.running().map(|run| run.open(file.to_owned(), size));
         thread::scope(|scope| {
             let (blocks, received) = sync_channel::<Block>(IN_FLIGHT);
             let writer = thread::Builder::new().name("backup-writer".into());
@@ -130,6 +128,12 @@ impl Copier<'_> {
             Ok((bytes, sha256))
         })
     }
+}
+
+/// Whether nobody can write to a database while it is read, for our sake: not in WAL mode, and not where a restore has
+/// locked it anyway.
+fn keeps_writers_waiting(source: &Source) -> bool {
+    matches!(&source.state, State::Pages { facts, locked: false, .. } if !facts.is_wal())
 }
 
 /// Whether what was read is what is there. In WAL mode checkpoints change the file under our pin, which is as it should

@@ -202,6 +202,11 @@ impl Live {
         self.facts()
     }
 
+    /// Gives the pinned snapshot up: writers of a database without WAL wait no longer. Nothing more can be read from it.
+    pub fn release(&self) -> Result<()> {
+        self.connection.execute_batch("ROLLBACK").map_err(|e| self.translate(e, "let go of"))
+    }
+
     /// Opens and takes the write lock: no other connection commits until this one does or is dropped.
     pub fn open_locked(path: &Path, patience: &Patience) -> Result<(Self, Facts)> {
         let live = Live::open_writable(path, patience)?;
