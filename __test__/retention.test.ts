@@ -283,3 +283,31 @@ test('a restore after a loss of rows does not hide it from retention: the set fr
   assert.ok((await left(p)).includes(before.timestamp), 'the last set with all rows is gone');
   assert.equal(await backup.verifyBackup(before.timestamp, { root: p.root }), true);
 });
+
+test('what restores saved is counted apart: operations in a burst do not push it out', async (t) => {
+  const p = withData(t);
+  const saved = await craftSet(p, daysAgo(9), { kind: 'safety', edit: (m) => void (m.operation = 'restore 20250116-120000') });
+  const before = [];
+  for (let i = 0; i < 4; i++) before.push(await craftSet(p, daysAgo(8 - i), { kind: 'safety' }));
+  await craftSet(p, daysAgo(1));
+  assert.equal(await backup.cleanOldBackups(2, { root: p.root }), 2);
+  const now = await left(p);
+  assert.ok(now.includes(saved), 'what a restore saved is gone');
+  assert.ok(before.slice(2).every((ts) => now.includes(ts)));
+});
+
+test('an old archive that is the only copy of a database stays, though archives of its age go', async (t) => {
+  const p = withData(t);
+  makeDatabase(p.at('gone.db'));
+  const only = await craftSet(p, daysAgo(200), { archive: true, sources: ['gone.db'] });
+  const older = await craftSet(p, daysAgo(300), { archive: true, sources: ['gone.db'] });
+  const other = await craftSet(p, daysAgo(250), { archive: true, sources: ['agentdb.db'] });
+  for (const ts of [only, older, other]) for (const name of Object.keys(sets(p.backups))) if (name.includes(ts) && !name.includes('.tar.gz')) fs.rmSync(path.join(p.backups, name));
+  fs.rmSync(p.at('gone.db'));
+  const made = await backup.createBackup({ root: p.root });
+  assert.equal(made.success, true, made.error);
+  const archives = (await backup.listBackups({ root: p.root, archives: true })).filter((b) => b.archiveOnly).map((b) => b.timestamp);
+  assert.deepEqual(archives, [only]);
+  assert.ok(made.warnings.some((w) => w.includes('2 archives')), made.warnings.join('; '));
+  assert.equal((await backup.restoreBackup(only, { root: p.root })).success, true);
+});

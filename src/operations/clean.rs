@@ -51,12 +51,13 @@ pub(super) struct Cleaned {
 /// The same, under a lock that is held already. `trusted`: a set that has just been read back.
 pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Cleaned> {
     let mut planned = plan(&lock.dir, rule, trusted, monitor)?;
+    let listed = catalog::artefacts(&lock.dir)?;
     let mut failure = None;
     let mut done = 0;
     for (_, decision) in &planned {
         let removed = monitor.check().map_err(NotRemoved::whole).and_then(|()| match decision.fate {
             Fate::Keep => Ok(()),
-            fate => staging::remove(lock, decision.timestamp, fate == Fate::Trim),
+            fate => staging::remove_listed(lock, decision.timestamp, fate == Fate::Trim, &listed),
         });
         if let Err(e) = removed {
             done += usize::from(e.is_gone);
@@ -120,7 +121,7 @@ fn unsure(sets: &[SetEntry], facts: &[SetFacts], decisions: &[retention::Decisio
 
 fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor) -> Result<()> {
     if set.metadata.is_none() && set.archive.is_some() {
-        fact.kind = kind_of_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
+        (fact.kind, fact.sources) = within_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
     }
     for copy in inspect::copies(dir, set) {
         let problems = inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.problems;
@@ -133,20 +134,27 @@ fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor)
     Ok(())
 }
 
-/// The kind in the record inside an archive that is about to be removed: a manual set stays, whatever is left of it.
-/// `None` for an archive that can't be read.
-fn kind_of_archive(path: &Path, monitor: &Monitor) -> Result<Option<Kind>> {
+/// The kind and the databases of an archive that is about to be removed, from the record in it or the names of its members:
+/// a manual set stays, whatever is left of it, and so does the only copy of a database. No kind for an archive that can't be read.
+fn within_archive(path: &Path, monitor: &Monitor) -> Result<(Option<Kind>, Vec<String>)> {
     let mut kind = Kind::default();
+    let mut sources = Vec::new();
+    let mut by_name = Vec::new();
     let read = archive::read(path, |member, body| {
         monitor.check()?;
-        if member.artefact == Artefact::Metadata {
-            kind = Metadata::parse(&Metadata::read_bytes(body, member.name)?, member.name)?.kind();
+        match member.artefact {
+            Artefact::Metadata => {
+                let metadata = Metadata::parse(&Metadata::read_bytes(body, member.name)?, member.name)?;
+                kind = metadata.kind();
+                sources = metadata.databases().iter().map(|d| d.source.clone()).collect();
+            }
+            _ => by_name.extend(catalog::legacy_source(member.name)),
         }
         Ok(())
     });
     match read {
-        Ok(_) => Ok(Some(kind)),
-        Err(e) if matches!(e.code, Code::BackupDamaged | Code::UnsupportedFormat) => Ok(None),
+        Ok(_) => Ok((Some(kind), if sources.is_empty() { by_name } else { sources })),
+        Err(e) if matches!(e.code, Code::BackupDamaged | Code::UnsupportedFormat) => Ok((None, Vec::new())),
         Err(e) => Err(e),
     }
 }

@@ -15,7 +15,7 @@ use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
 use crate::store::naming;
-use crate::store::retention::Rule;
+use crate::store::retention::{ARCHIVE_DAYS, Rule};
 use crate::store::space;
 use crate::store::{pin, staging};
 
@@ -127,6 +127,11 @@ fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warn
         Ok(cleaned) => {
             // The backup itself is safe; a failed clean-up must not turn it into a failure.
             warnings.extend(cleaned.failure.map(|e| format!("not all old backups could be removed: {e}")));
+            let archives = cleaned.outcome.archives_removed;
+            if archives > 0 {
+                let what = if archives == 1 { "1 archive".to_owned() } else { format!("{archives} archives") };
+                warnings.push(format!("{what} of removed backups, older than {ARCHIVE_DAYS} days, went too"));
+            }
             cleaned.outcome.removed
         }
         Err(e) => {

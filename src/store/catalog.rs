@@ -229,8 +229,11 @@ pub fn limited(file: fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
-/// Every file of every set in `dir`: timestamp, what it is, its name, its bytes.
-pub fn artefacts(dir: &Path) -> Result<Vec<(Timestamp, Artefact, String, u64)>> {
+/// A file of a set: the set, what it is, its name, its bytes.
+pub type Listed = (Timestamp, Artefact, String, u64);
+
+/// Every file of every set in `dir`.
+pub fn artefacts(dir: &Path) -> Result<Vec<Listed>> {
     let mut found = Vec::new();
     for (name, entry) in entries(dir)? {
         let Some((timestamp, artefact)) = names::parse(&name) else { continue };

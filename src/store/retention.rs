@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::catalog::SetEntry;
-use crate::backup_set::metadata::Kind;
+use crate::backup_set::metadata::{Kind, Metadata};
 use crate::backup_set::timestamp::Timestamp;
 
 /// Days that an archive outlives its set.
@@ -73,6 +73,8 @@ pub struct SetFacts {
     pub in_use: bool,
     /// The earlier set against which one of its tables had shrunk.
     pub shrunk_since: Option<Timestamp>,
+    /// What a restore saved: commits may be in it that are nowhere else.
+    pub before_restore: bool,
 }
 
 impl From<&SetEntry> for SetFacts {
@@ -81,7 +83,11 @@ impl From<&SetEntry> for SetFacts {
         let damaged = !set.complete() || metadata.is_some_and(|m| m.databases().iter().any(|d| d.is_damaged()));
         SetFacts {
             timestamp: set.timestamp,
-            kind: (!matches!(set.metadata, Some(Err(_))) && !set.seal.is_broken()).then(|| set.kind()),
+            // A newer version may mean more by it than this one knows.
+            kind: (!matches!(set.metadata, Some(Err(_)))
+                && !set.seal.is_broken()
+                && metadata.is_none_or(|m| m.require_known_format().is_ok()))
+            .then(|| set.kind()),
             archive: set.archive.is_some(),
             archive_only: set.archive_only(),
             sources: set.sources(),
@@ -90,6 +96,7 @@ impl From<&SetEntry> for SetFacts {
             damaged,
             in_use: false,
             shrunk_since: metadata.and_then(|m| m.shrunk_since.as_deref()).and_then(|t| t.parse().ok()),
+            before_restore: metadata.is_some_and(Metadata::precedes_restore),
         }
     }
 }
@@ -153,6 +160,9 @@ fn decide(set: &SetFacts, old: &mut OldByRule, precious: &HashSet<Timestamp>) ->
     if set.archive_only {
         return match old.standstill.clone() {
             Some(why) => keep(why),
+            None if archive.is_over(set, old.now) && precious.contains(&set.timestamp) => {
+                keep("archive, and no other backup has a database that is in it".into())
+            }
             None if archive.is_over(set, old.now) => decision(set.timestamp, Fate::Remove, archive.over()),
             None => keep(archive.not_over()),
         };
@@ -192,7 +202,7 @@ struct OldByRule {
     rule: Rule,
     now: Timestamp,
     standstill: Option<String>,
-    counted: HashMap<(Kind, bool), u32>,
+    counted: HashMap<(Kind, bool, bool), u32>,
 }
 
 impl OldByRule {
@@ -200,9 +210,10 @@ impl OldByRule {
     fn judge(&mut self, set: &SetFacts, kind: Kind) -> Result<String, String> {
         match self.rule {
             Rule::Newest(keep) => {
-                let n = self.counted.entry((kind, set.damaged)).or_default();
+                let n = self.counted.entry((kind, set.before_restore, set.damaged)).or_default();
                 *n += 1;
-                let what = format!("the newest {keep} {}{}", kind.as_str(), if set.damaged { " and damaged" } else { "" });
+                let ring = if set.before_restore { "safety, saved by a restore" } else { kind.as_str() };
+                let what = format!("the newest {keep} {ring}{}", if set.damaged { " and damaged" } else { "" });
                 if *n <= keep { Ok(format!("among {what}")) } else { Err(format!("older than {what}")) }
             }
             Rule::Ages(environment) => {
@@ -272,7 +283,15 @@ fn newest_of_each_database(newest_first: &[&SetFacts]) -> HashSet<Timestamp> {
         let with = |good: &dyn Fn(&SetFacts) -> bool| usable().find(|s| good(s) && s.sources.contains(source));
         with(&|s| s.verified).or_else(|| with(&|s| !s.damaged)).or_else(|| with(&|_| true)).map(|s| s.timestamp)
     };
-    sources.into_iter().filter_map(newest).collect()
+    sources.into_iter().filter_map(newest).chain(only_in_archives(newest_first)).collect()
+}
+
+/// Of each database that no set has any more, the newest archive that is known to have it.
+fn only_in_archives(newest_first: &[&SetFacts]) -> Vec<Timestamp> {
+    let is_elsewhere = |source: &String| newest_first.iter().any(|s| !s.archive_only && !s.damaged && s.sources.contains(source));
+    let mut seen = HashSet::new();
+    let is_first = |set: &&&SetFacts| set.sources.iter().filter(|s| !is_elsewhere(s)).filter(|s| seen.insert((*s).clone())).count() > 0;
+    newest_first.iter().filter(|s| s.archive_only).filter(is_first).map(|s| s.timestamp).collect()
 }
 
 #[cfg(test)]
@@ -295,11 +314,12 @@ mod tests {
                 kind,
                 archive,
                 archive_only: archive && only == 0,
-                sources: if archive && only == 0 { vec![] } else { sources },
+                sources: if archive && only == 0 && t % 2 == 0 { vec![] } else { sources },
                 verified: verified && damaged != 0 && kind.is_some(),
                 damaged: damaged == 0 || kind.is_none(),
                 in_use: t % 17 == 0,
                 shrunk_since: shrunk.map(at),
+                before_restore: kind == Some(Kind::Safety) && t % 3 == 0,
             })
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::catalog::Listed;
 use super::lock::StoreLock;
 use super::{catalog, naming, pin};
 use crate::backup_set::names::{self, Artefact, Marker};
@@ -121,9 +122,16 @@ impl From<NotRemoved> for Error {
 /// reader; when it returns that is durable. The first step gives one of the set's own files, the metadata if there is
 /// one, the marker's name: that needs no room on a full disk, and can be taken back as long as nothing else is done.
 pub fn remove(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool) -> Result<(), NotRemoved> {
+    let listed = catalog::artefacts(&lock.dir).map_err(NotRemoved::whole)?;
+    remove_listed(lock, timestamp, keep_archive, &listed)
+}
+
+/// The same, where many sets go and the folder was listed under this lock already: one listing for each of them would
+/// take time by the square of their number.
+pub fn remove_listed(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool, listed: &[Listed]) -> Result<(), NotRemoved> {
     let kind = if keep_archive { Marker::Trimming } else { Marker::Removing };
     let marker = lock.dir.join(names::marker(kind, timestamp));
-    let mut files = files_going(&lock.dir, timestamp, keep_archive).map_err(NotRemoved::whole)?.into_iter();
+    let mut files = files_going(&lock.dir, timestamp, keep_archive, listed).into_iter();
     let Some(first) = files.next() else { return Ok(()) };
     durable::rename_over(&first, &marker).map_err(NotRemoved::whole)?;
     let mut removed = 0;
@@ -147,18 +155,17 @@ fn put_back(lock: &StoreLock, timestamp: Timestamp, marker: &Path, first: &Path,
 }
 
 /// What has to go, the metadata first, then copies.
-fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool) -> Result<Vec<PathBuf>> {
-    let mut going: Vec<_> =
-        catalog::artefacts(store)?.into_iter().filter(|(t, a, ..)| *t == timestamp && !(keep_archive && is_archive(a))).collect();
+fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool, listed: &[Listed]) -> Vec<PathBuf> {
+    let mut going: Vec<&Listed> = listed.iter().filter(|(t, a, ..)| *t == timestamp && !(keep_archive && is_archive(a))).collect();
     going.sort_by_key(|(_, artefact, name, _)| {
         let rank = match artefact {
             Artefact::Metadata => 0,
             Artefact::Database(_) => 1,
             _ => 2,
         };
-        (rank, name.clone())
+        (rank, name)
     });
-    Ok(going.into_iter().map(|(_, _, name, _)| store.join(name)).collect())
+    going.into_iter().map(|(_, _, name, _)| store.join(name)).collect()
 }
 
 fn discard_record_first(store: &Path, timestamp: Timestamp, marker: &Path, keep_archive: bool) -> Result<()> {

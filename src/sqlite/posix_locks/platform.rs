@@ -120,8 +120,8 @@ fn whole_file(kind: impl Into<libc::c_int>) -> libc::flock {
 
 /// One descriptor takes a POSIX write lock, another asks for it the new way: it must see the conflict.
 fn prove_locks() -> Result<()> {
+    let file = tempfile::NamedTempFile::new().map_err(|e| Error::io(e, "make a file to try the locks on in", &std::env::temp_dir()))?;
     let proof = || -> std::io::Result<bool> {
-        let file = tempfile::NamedTempFile::new()?;
         let other = File::options().read(true).write(true).open(file.path())?;
         let (mut posix, mut seen) = (whole_file(libc::F_WRLCK), whole_file(libc::F_WRLCK));
         // SAFETY: both descriptors are open and both locks are valid for the length of the calls.
@@ -140,7 +140,7 @@ fn prove_locks() -> Result<()> {
             Err(Error::io(e, "try the locks on a temporary file in", &std::env::temp_dir()))
         }
         Err(e) => Err(unsafe_platform(&format!(
-            "open-file-description locks don't work here ({e}); they need Linux 3.15 or macOS, and a writable temporary folder"
+            "open-file-description locks don't work here ({e}); they need Linux 3.15 or macOS, and a temporary folder whose file system has locks"
         ))),
     }
 }
