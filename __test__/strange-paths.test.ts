@@ -90,3 +90,14 @@ test('a backups folder with such a name', async (t) => {
   }
   assert.deepEqual(fs.readdirSync(p.at('b')).sort(), [...odd].sort());
 });
+
+test('a database whose name leaves no room for that of its copy is named, with the way out, and the others can be backed up', async (t) => {
+  const p = project(t);
+  const long = `${'l'.repeat(230)}.db`;
+  makeDatabase(p.at('agentdb.db'), { rows: 2 });
+  makeDatabase(p.at(long), { rows: 2 });
+  const made = await backup.createBackup({ root: p.root });
+  assert.deepEqual([made.success, made.code], [false, 'IO_ERROR']);
+  assert.ok(made.error!.includes(long) && made.error!.includes('--database'), made.error);
+  assert.equal((await backup.createBackup({ root: p.root, databases: ['agentdb.db'] })).success, true);
+});

@@ -135,6 +135,12 @@ impl Error {
             io::ErrorKind::PermissionDenied => {
                 (Code::PermissionDenied, format!("cannot {what} {path}: {cause}; check the owner and mode of the file and its folder"))
             }
+            io::ErrorKind::InvalidFilename => (
+                Code::IoError,
+                format!(
+                    "cannot {what} {path}: {cause}; the copy of a database has a name that is up to 30 characters longer: give the database a shorter one, or back up the others by name with databases (--database)"
+                ),
+            ),
             _ => {
                 let way_out = shortage(&cause).map(|w| format!("; {w}")).unwrap_or_default();
                 (Code::IoError, format!("cannot {what} {path}: {cause}{way_out}"))
