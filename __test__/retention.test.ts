@@ -294,6 +294,9 @@ test('what restores saved is counted apart: operations in a burst do not push it
   const now = await left(p);
   assert.ok(now.includes(saved), 'what a restore saved is gone');
   assert.ok(before.slice(2).every((ts) => now.includes(ts)));
+  await craftSet(p, daysAgo(0.5), { kind: 'safety', edit: (m) => void (m.operation = 'restore 20250116-120000') });
+  const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 1 });
+  assert.ok(made.warnings.some((w) => w.includes(saved) && w.includes('keepLast')), 'what a restore saved went without a word');
 });
 
 test('an old archive that is the only copy of a database stays, though archives of its age go', async (t) => {

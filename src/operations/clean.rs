@@ -102,8 +102,9 @@ fn plan(dir: &Path, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -
 
 fn describe(sets: &[SetEntry], facts: &[SetFacts], d: retention::Decision) -> Option<(bool, CleanDecision)> {
     let set = sets.iter().find(|s| s.timestamp == d.timestamp)?;
-    let kind = facts.iter().find(|f| f.timestamp == d.timestamp)?.kind;
-    let decision = CleanDecision { timestamp: d.timestamp, kind, fate: d.fate, frees: frees(set, d.fate), reason: d.reason };
+    let SetFacts { kind, before_restore, .. } = *facts.iter().find(|f| f.timestamp == d.timestamp)?;
+    let frees = frees(set, d.fate);
+    let decision = CleanDecision { timestamp: d.timestamp, kind, before_restore, fate: d.fate, frees, reason: d.reason };
     Some((!set.archive_only(), decision))
 }
 

@@ -15,7 +15,7 @@ use crate::sqlite::connection::{Facts, Live, Patience, looks_like_sqlite};
 use crate::store::catalog::{self, SetEntry};
 use crate::store::lock::StoreLock;
 use crate::store::naming;
-use crate::store::retention::{ARCHIVE_DAYS, Rule};
+use crate::store::retention::{ARCHIVE_DAYS, Fate, Rule};
 use crate::store::space;
 use crate::store::{pin, staging};
 
@@ -127,6 +127,14 @@ fn clean_up(lock: &StoreLock, options: &CreateOptions, captured: &Captured, warn
         Ok(cleaned) => {
             // The backup itself is safe; a failed clean-up must not turn it into a failure.
             warnings.extend(cleaned.failure.map(|e| format!("not all old backups could be removed: {e}")));
+            // Somebody's commits may have been in it alone: that must not go without a word.
+            let saved = cleaned.outcome.decisions.iter().filter(|d| d.before_restore && d.fate != Fate::Keep);
+            warnings.extend(saved.map(|d| {
+                format!(
+                    "backup {} went, in which a restore had saved what was there before: it was {}; to keep more, raise keepLast (--keep)",
+                    d.timestamp, d.reason
+                )
+            }));
             let archives = cleaned.outcome.archives_removed;
             if archives > 0 {
                 let what = if archives == 1 { "1 archive".to_owned() } else { format!("{archives} archives") };

@@ -272,6 +272,8 @@ pub struct CleanDecision {
     pub timestamp: Timestamp,
     /// Its kind; `None` if its record can't be read.
     pub kind: Option<Kind>,
+    /// What a restore saved: commits may be in it that are nowhere else.
+    pub before_restore: bool,
     /// What happens to it.
     pub fate: Fate,
     /// Bytes that go with it.
