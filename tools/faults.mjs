@@ -5,7 +5,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { commit, results } from './results.mjs'
+import { commit, forget, results } from './results.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const folder = join('__test__', 'faults')
@@ -50,6 +50,7 @@ if (values.seed) env.AQE_FAULTS_SEED = values.seed
 let failed = 0
 // One at a time: they load the machine by themselves.
 for (const name of positionals.length > 0 ? positionals : all) {
+  forget(name, values.shard ?? '1/1', Number(values.seed ?? 1))
   const run = spawnSync(process.execPath, ['--import', 'tsx', '--test', join(folder, `${name}.test.ts`)], { cwd: root, stdio: 'inherit', env })
   if (run.status !== 0) failed++
 }

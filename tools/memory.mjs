@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { note } from './results.mjs'
+import { forget, note } from './results.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const tests = ['posix_locks', 'page_writer', 'fuzz_properties']
@@ -39,6 +39,7 @@ function watch(what, all, command, env) {
     passed += count
   }
   process.stdout.write(`${what}: ${passed} tests, no error\n`)
+  forget(`memory-${what.replace(' ', '-')}`, '1/1', 0)
   note(`memory-${what.replace(' ', '-')}`, 0, { tests: passed, errors: 0 })
 }
 

@@ -29,31 +29,41 @@ function runs() {
   return files.flatMap((file) => readFileSync(join(results, file), 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line)))
 }
 
-/** One row for each proof, commit, seed and way of sharding: the numbers of its shards added up, each shard once. */
+/** Takes out what an earlier run of the same part of a proof has left, so that nothing counts twice. */
+export function forget(name, shard, seed) {
+  const file = join(results, `${name}.jsonl`)
+  if (!existsSync(file)) return
+  const others = readFileSync(file, 'utf8').split('\n').filter(Boolean).filter((line) => {
+    const run = JSON.parse(line)
+    return run.shard !== shard || run.seed !== seed
+  })
+  writeFileSync(file, others.map((line) => `${line}\n`).join(''))
+}
+
+/** One row for each proof, or named part of one (`what`), commit, seed and way of sharding: all its numbers added up. */
 function rows() {
   const rows = new Map()
   for (const run of runs()) {
     const [index, of] = run.shard.split('/').map(Number)
-    const key = JSON.stringify([run.name, run.commit, run.seed, of])
-    const row = rows.get(key) ?? { ...run, of, shards: new Map() }
-    row.shards.set(index, run.counts)
+    const { what, ...counts } = run.counts
+    const name = what ? `${run.name}: ${what}` : run.name
+    const key = JSON.stringify([name, run.commit, run.seed, of])
+    const row = rows.get(key) ?? { ...run, name, of, shards: new Set(), sum: {} }
+    row.shards.add(index)
+    for (const [figure, n] of Object.entries(counts)) if (typeof n === 'number') row.sum[figure] = (row.sum[figure] ?? 0) + n
     rows.set(key, row)
   }
   return [...rows.values()].sort((a, b) => a.name.localeCompare(b.name) || b.shards.size / b.of - a.shards.size / a.of)
 }
 
-function total(shards) {
-  const sum = {}
-  for (const counts of shards.values()) {
-    for (const [what, n] of Object.entries(counts)) sum[what] = typeof n === 'number' ? (sum[what] ?? 0) + n : n
-  }
-  return Object.entries(sum).map(([what, n]) => `${typeof n === 'number' ? n.toLocaleString('en-US') : n} ${what}`).join(', ')
+function total(sum) {
+  return Object.entries(sum).map(([figure, n]) => `${n.toLocaleString('en-US')} ${figure}`).join(', ')
 }
 
 function table() {
   const lines = rows().map((row) => {
     const part = row.of === 1 ? 'all' : row.shards.size === row.of ? `all, in ${row.of} shards` : `${row.shards.size} of ${row.of} shards`
-    return `| ${row.name} | ${part} | ${total(row.shards)} | ${row.seed} | ${row.commit} | ${row.node} |`
+    return `| ${row.name} | ${part} | ${total(row.sum)} | ${row.seed} | ${row.commit} | ${row.node} |`
   })
   return ['| proof | how much of it | what was tried, and what was seen | seed | commit | Node |', '|---|---|---|---|---|---|', ...lines].join('\n')
 }
