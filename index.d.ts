@@ -245,6 +245,8 @@ export interface BackupMetadata {
   shrunk_since?: string
   /** Whether the record has a checksum file of its own, `backup-metadata.TIMESTAMP.json.sha256`. */
   sealed?: boolean
+  /** Root of the project, where the backups folder lies outside it. */
+  project?: string
   /** One entry per database. */
   databases?: DatabaseRecord[]
   /** Keys of a later version. */

@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, companion, contents, craftSet, daysAgo, exec, makeDatabase, parseOne, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, codeOf, companion, contents, craftSet, daysAgo, exec, makeDatabase, parseOne, project, projectAt, readMetadata, sets, tempFolder, tree, withDatabase, type Context, type Project, type Run } from './helpers/project';
 
 /** The steps that change a disk. Node itself takes none of them while it only starts and ends. */
 const steps = ['rename', 'renameat', 'renameat2', 'link', 'linkat', 'unlink', 'unlinkat', 'fsync', 'fdatasync', 'pwrite64', 'ftruncate', 'mkdir', 'mkdirat', 'rmdir', 'fchmod'];
@@ -245,6 +245,65 @@ test('a restore that died is finished or undone by the next operation that takes
     assert.ok([before, restored].some((s) => s.every((c, k) => c === now[k])), `${name}: the databases are of two states`);
     await assertWhole(p, name);
   }
+});
+
+test('what was begun in a project is not finished in another one that shares its backups folder', { timeout: 300_000 }, async (t) => {
+  needStrace();
+  // The folders of the template are away when the copies are at work, so that these count as the project, moved.
+  const first = path.join(tempFolder(t), 'first');
+  const template = path.join(tempFolder(t), 'template');
+  const [one, other] = ['one', 'other'].map((n) => projectAt(path.join(first, n)));
+  for (const n of ['a.db', 'b.db']) makeDatabase(one!.at(n), { rows: 100 });
+  for (const n of ['a.db', 'b.db']) makeDatabase(other!.at(n), { rows: 30 });
+  const made = await backup.createBackup({ root: one!.root, backupDir: '../shared', compress: false });
+  const restored = state(one!, ['a.db', 'b.db']);
+  for (const n of ['a.db', 'b.db']) withDatabase(one!.at(n), (db) => db.exec('DELETE FROM episodes'));
+  const theirs = state(other!, ['a.db', 'b.db']);
+  fs.renameSync(first, template);
+  const copy = async (): Promise<Project> => {
+    const folder = path.join(tempFolder(t), 'copy');
+    const copied = await exec('cp', ['-a', template, folder]);
+    assert.equal(copied.status, 0, copied.stderr);
+    return projectAt(path.join(folder, 'one'));
+  };
+  const args = ['restore', made.timestamp, '--backup-dir', '../shared', '--force'];
+  const most = await countSteps(t, await copy(), args);
+  let dead: Project | undefined;
+  for (const point of points(most)) {
+    const p = await copy();
+    if ((await killAt(p, point, args)) && fs.existsSync(path.join(p.root, '../shared/.restore-intent.json'))) {
+      dead = p;
+      break;
+    }
+  }
+  assert.ok(dead, 'no run was killed between intent and end');
+  const shared = path.resolve(dead.root, '../shared');
+  const bystander = projectAt(path.resolve(dead.root, '../other'));
+  const options = { root: bystander.root, backupDir: '../shared' };
+  const operations: Record<string, () => Promise<unknown>> = {
+    create: () => backup.createBackup(options),
+    clean: () => backup.cleanOldBackups(1, options),
+    recover: () => backup.recover(options),
+    restore: () => backup.restoreBackup(made.timestamp, { ...options, force: true }),
+  };
+  const before = [tree(shared), state(dead, ['a.db', 'b.db'])];
+  for (const [name, operation] of Object.entries(operations)) {
+    const r = await codeOf(operation());
+    assert.deepEqual(state(bystander, ['a.db', 'b.db']), theirs, `${name} carried the restore out in the other project`);
+    assert.equal(r.code, 'ERR_INVALID_ARG_VALUE', `${name}: ${r.message}`);
+    assert.ok(r.message.includes(`aqe-backup recover --root '${dead.root}' --backup-dir '${shared}'`), r.message);
+    assert.deepEqual([tree(shared), state(dead, ['a.db', 'b.db'])], before, `${name} changed something`);
+  }
+  // The way out that it names; a project that was moved since finds what it had begun.
+  const moved = projectAt(`${dead.root}-moved`);
+  fs.renameSync(dead.root, moved.root);
+  const recovered = await moved.json('recover', '--backup-dir', shared);
+  assert.equal(recovered.status, 0, recovered.stderr);
+  assert.equal(recovered.document.finishedRestore, made.timestamp, JSON.stringify(recovered.document));
+  assert.deepEqual(state(moved, ['a.db', 'b.db']), restored);
+  const after = await backup.createBackup({ ...options, compress: false });
+  assert.equal(after.success, true, after.error);
+  assert.deepEqual(state(bystander, ['a.db', 'b.db']), theirs);
 });
 
 test('recover says what it did, and exits 0 when there is nothing to do', async (t) => {

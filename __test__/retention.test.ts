@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, metadataPath, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, codeOf, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
 
 function withData(t: Context): Project {
   const p = project(t);
@@ -313,4 +313,83 @@ test('an old archive that is the only copy of a database stays, though archives 
   assert.deepEqual(archives, [only]);
   assert.ok(made.warnings.some((w) => w.includes('2 archives')), made.warnings.join('; '));
   assert.equal((await backup.restoreBackup(only, { root: p.root })).success, true);
+});
+
+interface Shared {
+  a: Project;
+  b: Project;
+  /** Options for the one and the other: one backups folder outside both. */
+  ofA: { root: string; backupDir: string };
+  ofB: { root: string; backupDir: string };
+}
+
+/** Two projects with databases of the same name that share a backups folder. */
+function sharing(t: Context): Shared {
+  const [a, b, backupDir] = [project(t, 'a'), project(t, 'b'), tempFolder(t, 'shared')];
+  makeDatabase(a.at('agentdb.db'), { rows: 20 });
+  makeDatabase(b.at('agentdb.db'), { rows: 400 });
+  return { a, b, ofA: { root: a.root, backupDir }, ofB: { root: b.root, backupDir } };
+}
+
+test('where projects share a backups folder, no clean-up of one removes the newest verified set of the other', async (t) => {
+  const { a, b, ofA, ofB } = sharing(t);
+  const ours = await backup.createBackup({ ...ofA, compress: false });
+  for (let i = 0; i < 3; i++) assert.equal((await backup.createBackup({ ...ofB, compress: false, keepLast: 1 })).success, true);
+  const all = async (): Promise<string[]> => (await backup.listBackups(ofA)).map((b) => b.timestamp);
+  assert.ok((await all()).includes(ours.timestamp), 'keepLast of the other project removed it');
+  await backup.createBackup({ ...ofB, compress: false, keepLast: null });
+  assert.equal(await backup.cleanOldBackups(1, ofB), 1, 'of its own sets the other project keeps the newest only');
+  const left = await all();
+  assert.ok(left.includes(ours.timestamp), 'a clean-up of the other project removed it');
+  assert.equal(left.length, 2);
+  const refused = await b.json('delete', ours.timestamp, '--force', '--backup-dir', ofB.backupDir);
+  assert.equal(refused.document.code, 'NEEDS_FORCE', JSON.stringify(refused.document));
+  assert.equal(await backup.verifyBackup(ours.timestamp, ofA), true);
+  withDatabase(a.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const restored = await backup.restoreBackup(ours.timestamp, ofA);
+  assert.equal(restored.success, true, restored.error);
+});
+
+test('where projects share a backups folder, the sets of one do not count as those of the other', async (t) => {
+  const { a, b, ofA, ofB } = sharing(t);
+  const theirs = await backup.createBackup({ ...ofB, compress: false });
+  const bare = await backup.checkHealth(ofA);
+  assert.deepEqual(bare.findings.map((f) => f.code), ['NO_VERIFIED_BACKUP'], 'the other project made it healthy');
+  assert.deepEqual([bare.backups, bare.databases[0]!.newestBackup ?? null], [0, null]);
+  const ours = await backup.createBackup({ ...ofA, compress: false });
+  assert.deepEqual(ours.warnings, [], 'compared with the other project');
+  await backup.createBackup({ ...ofB, compress: false });
+  const healthy = await backup.checkHealth(ofA);
+  assert.deepEqual([healthy.findings, healthy.backups, healthy.databases[0]!.newestBackup], [[], 1, ours.timestamp]);
+  assert.equal((await backup.checkHealth(ofB)).backups, 2);
+
+  const before = contents(a.at('agentdb.db'));
+  const refused = await codeOf(backup.restoreBackup(theirs.timestamp, ofA));
+  assert.equal(refused.code, 'NEEDS_FORCE', refused.message);
+  assert.ok(refused.message.includes(b.root), refused.message);
+  assert.equal(contents(a.at('agentdb.db')), before);
+  assert.equal((await backup.restoreBackup(theirs.timestamp, { ...ofA, force: true })).success, true);
+  assert.equal(contents(a.at('agentdb.db')), contents(b.at('agentdb.db')));
+});
+
+test('a project that was moved keeps its backups in a folder outside it', async (t) => {
+  const { a, ofA } = sharing(t);
+  const made = await backup.createBackup({ ...ofA, compress: false });
+  const moved = projectAt(path.join(tempFolder(t), 'moved'));
+  fs.renameSync(a.root, moved.root);
+  const options = { ...ofA, root: moved.root };
+  const health = await backup.checkHealth(options);
+  assert.deepEqual([health.findings, health.databases[0]!.newestBackup], [[], made.timestamp]);
+  withDatabase(moved.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const restored = await backup.restoreBackup(made.timestamp, options);
+  assert.equal(restored.success, true, restored.error);
+});
+
+test('a record says whose set it is only where the backups folder lies outside the project', async (t) => {
+  const { a, ofA } = sharing(t);
+  fs.symlinkSync(ofA.backupDir, a.at('link'));
+  for (const [backupDir, says] of [[undefined, undefined], ['kept', undefined], [ofA.backupDir, a.root], [path.relative(a.root, ofA.backupDir), a.root], ['link', a.root]] as const) {
+    const made = await backup.createBackup({ root: a.root, backupDir, compress: false });
+    assert.equal(readMetadata(path.resolve(a.root, backupDir ?? a.backups), made.timestamp).project, says && fs.realpathSync(says), backupDir);
+  }
 });

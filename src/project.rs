@@ -85,6 +85,24 @@ impl Project {
         format!(" --root {}{backup_dir}", quoted(&self.root.display().to_string()))
     }
 
+    /// What sets and notes made now say of whose they are: the root, where the backups folder lies outside it, since it may
+    /// be that of other projects too. A folder inside the root moves with it, and nothing is said.
+    pub fn mark(&self) -> Option<String> {
+        let real = self.backup_dir.canonicalize().unwrap_or_else(|_| self.backup_dir.clone());
+        (!real.starts_with(&self.root)).then(|| self.root.to_string_lossy().into_owned())
+    }
+
+    /// The other project that `mark` names. `None`: it is this one, nothing is said, or nothing is there any more: the
+    /// project was moved.
+    pub fn stranger<'m>(&self, mark: Option<&'m str>) -> Option<&'m str> {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        let is_another = |root: &Path| match root.canonicalize() {
+            Ok(real) => real != self.root,
+            Err(e) => !matches!(e.kind(), NotFound | NotADirectory),
+        };
+        mark.filter(|m| Path::new(m).is_absolute() && is_another(Path::new(m)))
+    }
+
     /// The databases that `patterns` (paths or globs relative to the root) name; without patterns, `*.db` in the root and
     /// in `.agentic-qe/`. A path that names nothing is an error, a glob that matches nothing is not; nothing at all is
     /// `NO_DATABASES`.

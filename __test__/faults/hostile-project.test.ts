@@ -169,6 +169,7 @@ interface Note {
   version: number;
   timestamp: string;
   safety: string | null;
+  project: string | null;
   targets: { job: Record<string, unknown>; method: Record<string, unknown> }[];
 }
 
@@ -191,7 +192,7 @@ test('a note of a restore that never was is refused by whatever takes the lock, 
   const job = (more: Record<string, unknown> = {}): Record<string, unknown> => ({ source: 'agentdb.db', file, sha256: hash, sqlite: true, mode: null, linked_to: null, ...more });
   const notes = (more: Record<string, unknown> = {}): Record<string, unknown> => job({ source: 'notes.db', file: plain, sqlite: false, sha256: sha256(path.join(p.backups, plain)), ...more });
   const put = (staged: string): Record<string, unknown> => ({ kind: 'put', staged, replaces: false });
-  const base = (targets: Note['targets'], more: Partial<Note> = {}): Note => ({ version: 2, timestamp: ts, safety: null, targets, ...more });
+  const base = (targets: Note['targets'], more: Partial<Note> = {}): Note => ({ version: 2, timestamp: ts, safety: null, project: null, targets, ...more });
   const one = (j: Record<string, unknown>, method: Record<string, unknown> = { kind: 'delta', cookie: 99999 }): Note => base([{ job: j, method }]);
   const cases: [what: string, text: unknown, before?: () => void][] = [
     ['of the version before, with absolute paths', { ...one(job({ target: path.join(outside, 'x.db') })), version: 1 }],
@@ -210,6 +211,7 @@ test('a note of a restore that never was is refused by whatever takes the lock, 
     ['twice of one database', base([job(), job()].map((j) => ({ job: j, method: { kind: 'delta', cookie: 99999 } })))],
     ['of a set that has no such name', base([{ job: job(), method: { kind: 'delta', cookie: 99999 } }], { timestamp: '../x' })],
     ['with a safety backup that has no such name', base([{ job: job(), method: { kind: 'delta', cookie: 99999 } }], { safety: '../x' })],
+    ['that does not say whose databases these are', { ...one(job()), project: undefined }],
     ['of a version to come', { ...one(job()), version: 99 }],
     ['that is empty', undefined],
     ['that is a list', []],

@@ -327,7 +327,7 @@ for (const journal of ['delete', 'wal'] as const) {
       const rounds = [];
       for (const room of rooms.split(',').map(Number)) {
         fill(room * 4096);
-        const restore = await outcome(backup.restoreBackup(ts, { root: disk, backupDir }));
+        const restore = await outcome(backup.restoreBackup(ts, { root: disk, backupDir, force: true }));
         const left = fs.readdirSync(backupDir).filter((n) => n.startsWith('.') && !['.lock', '.gitignore'].includes(n));
         empty();
         const now = dump(file);

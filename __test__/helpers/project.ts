@@ -360,6 +360,7 @@ export interface Metadata {
   format?: number;
   tool?: string;
   sqlite_version?: string;
+  project?: string;
   kind?: string;
   operation?: string;
   label?: string;

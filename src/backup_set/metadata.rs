@@ -172,6 +172,9 @@ pub struct Metadata {
     /// Whether the record has a checksum file of its own (see [`super::seal`]); absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,
+    /// Root of the project, where the backups folder lies outside it; see [`crate::project::Project::mark`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// Absent in legacy sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Vec<DatabaseRecord>>,
@@ -304,7 +307,7 @@ mod tests {
                 timestamp: "20250116-120000".into(), date: "2025-01-16T12:00:00Z".into(), hostname: "h".into(), user: "u".into(),
                 git_commit: "N/A".into(), git_branch: branch, compressed: true, format: Some(FORMAT), tool: None, sqlite_version: None,
                 kind: Some(Kind::Safety), operation: Some("op".into()), label: None, verified: Some(true), shrunk_since: None, sealed: Some(true),
-                databases: Some(databases), extra: Map::from_iter([(key, Value::from(value))]),
+                project: Some("/p".into()), databases: Some(databases), extra: Map::from_iter([(key, Value::from(value))]),
             };
             let json = m.to_json()?;
             prop_assert_eq!(&Metadata::parse(&json, "m")?, &m);

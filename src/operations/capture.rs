@@ -192,6 +192,7 @@ fn describe(project: &Project, staging: &Staging, request: &Request, databases: 
         verified: Some(request.verify),
         shrunk_since: None,
         sealed: Some(true),
+        project: project.mark(),
         databases: Some(databases),
         extra: Map::new(),
     }

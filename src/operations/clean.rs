@@ -122,7 +122,7 @@ fn unsure(sets: &[SetEntry], facts: &[SetFacts], decisions: &[retention::Decisio
 
 fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor) -> Result<()> {
     if set.metadata.is_none() && set.archive.is_some() {
-        (fact.kind, fact.sources) = within_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
+        (fact.kind, fact.project, fact.sources) = within_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
     }
     for copy in inspect::copies(dir, set) {
         let problems = inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.problems;
@@ -135,10 +135,11 @@ fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor)
     Ok(())
 }
 
-/// The kind and the databases of an archive that is about to be removed, from the record in it or the names of its members:
+/// The kind, the project and the databases of an archive that is about to be removed, from the record in it or the names of its members:
 /// a manual set stays, whatever is left of it, and so does the only copy of a database. No kind for an archive that can't be read.
-fn within_archive(path: &Path, monitor: &Monitor) -> Result<(Option<Kind>, Vec<String>)> {
+fn within_archive(path: &Path, monitor: &Monitor) -> Result<(Option<Kind>, Option<String>, Vec<String>)> {
     let mut kind = Kind::default();
+    let mut project = None;
     let mut sources = Vec::new();
     let mut by_name = Vec::new();
     let read = archive::read(path, |member, body| {
@@ -147,6 +148,7 @@ fn within_archive(path: &Path, monitor: &Monitor) -> Result<(Option<Kind>, Vec<S
             Artefact::Metadata => {
                 let metadata = Metadata::parse(&Metadata::read_bytes(body, member.name)?, member.name)?;
                 kind = metadata.kind();
+                project = metadata.project.clone();
                 sources = metadata.databases().iter().map(|d| d.source.clone()).collect();
             }
             _ => by_name.extend(catalog::legacy_source(member.name)),
@@ -154,8 +156,8 @@ fn within_archive(path: &Path, monitor: &Monitor) -> Result<(Option<Kind>, Vec<S
         Ok(())
     });
     match read {
-        Ok(_) => Ok((Some(kind), if sources.is_empty() { by_name } else { sources })),
-        Err(e) if matches!(e.code, Code::BackupDamaged | Code::UnsupportedFormat) => Ok((None, Vec::new())),
+        Ok(_) => Ok((Some(kind), project, if sources.is_empty() { by_name } else { sources })),
+        Err(e) if matches!(e.code, Code::BackupDamaged | Code::UnsupportedFormat) => Ok((None, None, Vec::new())),
         Err(e) => Err(e),
     }
 }

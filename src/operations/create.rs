@@ -26,7 +26,7 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     let found = session::databases(ctx, &project)?;
     let (lock, recovery) = session::enter(ctx, &project)?;
     naming::wait_for_turn(&lock, &ctx.monitor)?;
-    let earlier = catalog::scan(&lock.dir)?;
+    let earlier = catalog::scan_own(&lock.dir, &project)?;
     require_space(&lock, &found.databases, options.compress)?;
 
     let mut pins = found.databases.iter().map(|d| pin(d, &ctx.patience(), &earlier)).collect::<Result<Vec<_>>>()?;

@@ -32,6 +32,9 @@ pub(super) struct Intent {
     /// The set with the state before; `None` when nothing was there.
     pub safety: Option<String>,
     pub targets: Vec<IntentTarget>,
+    /// Whose databases these are, as [`crate::project::Project::mark`] says it. A note that lacks this is not ours.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub project: Option<String>,
     /// The restore failed and is being undone: the targets are those that it had reached, and each of them may be either
     /// restored or put back already.
     #[serde(default)]
@@ -60,15 +63,20 @@ pub(super) enum Method {
 }
 
 impl Intent {
-    pub fn new(timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
-        Intent { version: VERSION, timestamp, safety, targets, undoing: false }
+    pub fn new(project: Option<String>, timestamp: String, safety: Option<String>, targets: Vec<IntentTarget>) -> Self {
+        Intent { version: VERSION, timestamp, safety, targets, project, undoing: false }
     }
 
     /// The intent to undo what was done to the targets that `is_reached` names. Written before the first of them is put
     /// back: what is half undone looks to recovery like what is half restored.
     pub fn undoing(&self, is_reached: impl Fn(&Job) -> bool) -> Self {
         let targets = self.targets.iter().filter(|t| is_reached(&t.job)).cloned().collect();
-        Intent { timestamp: self.timestamp.clone(), safety: self.safety.clone(), targets, undoing: true, ..*self }
+        Intent { undoing: true, ..self.of_others(targets) }
+    }
+
+    fn of_others(&self, targets: Vec<IntentTarget>) -> Self {
+        let (timestamp, safety, project) = (self.timestamp.clone(), self.safety.clone(), self.project.clone());
+        Intent { timestamp, safety, project, targets, ..*self }
     }
 
     /// The same with other targets.
@@ -103,7 +111,7 @@ impl Intent {
                 method => method.clone(),
             },
         });
-        Intent { timestamp: self.timestamp.clone(), safety: self.safety.clone(), targets: targets.collect(), ..*self }
+        self.of_others(targets.collect())
     }
 
     /// The pending intent, if there is one, as it was written: see [`super::intent_trust`] before anything is done.

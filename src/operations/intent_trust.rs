@@ -14,11 +14,12 @@ use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
-use crate::project::Project;
+use crate::project::{Project, quoted};
 use crate::store::catalog;
 use crate::store::lock::StoreLock;
 
-/// The intent with every path where it is now; `BACKUP_DAMAGED` if it asks for what no restore of ours would.
+/// The intent with every path where it is now; `BACKUP_DAMAGED` if it asks for what no restore of ours would,
+/// `ERR_INVALID_ARG_VALUE` if it is another project's.
 pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) -> Result<Intent> {
     let refused = |why: String| {
         let path = lock.dir.join(names::INTENT);
@@ -28,6 +29,9 @@ pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) ->
         );
         Error::new(Code::BackupDamaged, message)
     };
+    if let Some(other) = project.stranger(intent.project.as_deref()) {
+        return Err(waits_for(other, lock));
+    }
     let named = |text: &str| text.parse::<Timestamp>().map_err(|e| refused(e.message));
     let timestamp = named(&intent.timestamp)?;
     intent.safety.as_deref().map(named).transpose()?;
@@ -48,6 +52,17 @@ pub(super) fn accept(mut intent: Intent, project: &Project, lock: &StoreLock) ->
         targets.push(target);
     }
     Ok(intent.with_targets(targets))
+}
+
+/// Several projects may have one backups folder: what was begun in one must not be carried out in another.
+fn waits_for(other: &str, lock: &StoreLock) -> Error {
+    let dir = lock.dir.canonicalize().unwrap_or_else(|_| lock.dir.clone());
+    let (root, shown) = (quoted(other), quoted(&dir.display().to_string()));
+    let message = format!(
+        "a restore of the project {root} was interrupted and waits in this backups folder; finish it first: aqe-backup recover --root {root} --backup-dir {shown}. If that project is not wanted any more, move the note {} away. Nothing was changed",
+        dir.join(names::INTENT).display()
+    );
+    Error::new(Code::InvalidArgValue, message)
 }
 
 fn wrong(why: String) -> Error {

@@ -54,7 +54,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
     // Always in this order, so that two restores can't wait for each other.
     by_target.sort_by(|a, b| a.target.cmp(&b.target));
     let patience = ctx.patience();
-    let earlier = catalog::scan(&lock.dir)?;
+    let earlier = catalog::scan_own(&lock.dir, project)?;
     let mut targets =
         by_target.into_iter().map(|job| restore_targets::hold(job, &patience, &mut suspicions)).collect::<Result<Vec<_>>>()?;
     let mut warnings = forced(wish, suspicions)?;
@@ -84,7 +84,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         Ok(databases) => databases,
         Err(e) => return Err(forget(lock, safety, e)),
     };
-    let intent = intent(wish, safety, &prepared);
+    let intent = intent(project, wish, safety, &prepared);
     if wish.write_intent
         && let Err(e) = intent.write(lock)
     {
@@ -187,7 +187,7 @@ fn saved_as(target: &mut Target) -> Option<Source<'_>> {
     Some(Source { database: &target.database, state, side_file_of: None })
 }
 
-fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Intent {
+fn intent(project: &Project, wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Intent {
     let targets = prepared.iter().map(|p| IntentTarget {
         job: p.job.clone(),
         method: match &p.ready {
@@ -199,7 +199,7 @@ fn intent(wish: &Wish, safety: Option<Timestamp>, prepared: &[Prepared]) -> Inte
             Ready::Put { staged, replaces, .. } => Method::Put { staged: staged.clone(), replaces: *replaces },
         },
     });
-    Intent::new(wish.timestamp.to_string(), safety.map(|t| t.to_string()), targets.collect())
+    Intent::new(project.mark(), wish.timestamp.to_string(), safety.map(|t| t.to_string()), targets.collect())
 }
 
 fn report(prepared: &[Prepared]) -> Result<Vec<RestoredDatabase>> {

@@ -28,7 +28,8 @@ impl Context {
 pub(super) fn databases(ctx: &Context, project: &Project) -> Result<Discovery> {
     project.databases(ctx.databases.as_deref()).map_err(|e| {
         // A folder that can't be listed just gives no hint.
-        let sets = if e.code == Code::NoDatabases { catalog::scan(&project.backup_dir).unwrap_or_default() } else { Vec::new() };
+        let sets =
+            if e.code == Code::NoDatabases { catalog::scan_own(&project.backup_dir, project).unwrap_or_default() } else { Vec::new() };
         match sets.iter().rev().find(|s| !s.sources().is_empty()) {
             Some(set) => {
                 let hint = format!(

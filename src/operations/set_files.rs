@@ -204,6 +204,7 @@ fn prepare(
         m.require_known_format()?;
     }
     let mut files = SetFiles { timestamp, jobs: Vec::new(), suspicions: Vec::new(), warnings: Vec::new() };
+    files.suspicions.extend(metadata.and_then(|m| suspicious_project(place.project, m)));
     let mut targets = BTreeSet::new();
     let wanted = |c: &&Copy| c.source.as_deref().is_none_or(|s| place.wanted.has(s));
     for copy in copies.iter().filter(wanted).filter(|c| c.record.as_ref().is_none_or(|r| !is_side_file(r))) {
@@ -304,6 +305,12 @@ fn suspicious_link(project: &Project, copy: &Copy, job: &Job) -> Option<String> 
     }
     let then = noted.map_or_else(|| "was none when it was backed up".to_owned(), |n| format!("led to {n:?} when it was backed up"));
     Some(format!("{} is reached through a symbolic link, which leads to {now:?} and {then}", job.source))
+}
+
+/// The backup of another project that shares the backups folder.
+fn suspicious_project(project: &Project, metadata: &Metadata) -> Option<String> {
+    let other = project.stranger(metadata.project.as_deref())?;
+    Some(format!("backup {} is of the project {other:?}, and this one is {}", metadata.timestamp, project.root.display()))
 }
 
 /// Whether a job puts what is no database into a hidden place where none would be looked for.

@@ -12,6 +12,7 @@ use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
+use crate::project::Project;
 
 /// One set, or what is left of it.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ impl SetEntry {
     /// Nothing but the archive is left.
     pub fn archive_only(&self) -> bool {
         self.files.is_empty() && self.metadata.is_none() && self.archive.is_some()
+    }
+
+    /// Whether it is a set of `project`, as far as it says.
+    pub fn is_of(&self, project: &Project) -> bool {
+        project.stranger(self.metadata().and_then(|m| m.project.as_deref())).is_none()
     }
 
     /// Kind, `automated` when the set does not say.
@@ -82,6 +88,11 @@ pub fn legacy_source(file: &str) -> Option<String> {
 pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
     let settled = listed(dir)?.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
     Ok(settled.into_iter().flatten().collect())
+}
+
+/// The same without those of other projects.
+pub fn scan_own(dir: &Path, project: &Project) -> Result<Vec<SetEntry>> {
+    Ok(scan(dir)?.into_iter().filter(|set| set.is_of(project)).collect())
 }
 
 /// Names and sizes as one look at the folder finds them.

@@ -63,6 +63,8 @@ pub struct SetFacts {
     pub archive: bool,
     /// Whether the archive is all there is.
     pub archive_only: bool,
+    /// Whose databases they are, where it says so: several projects may have one backups folder.
+    pub project: Option<String>,
     /// Its databases.
     pub sources: Vec<String>,
     /// It was read back and checked, is complete and not damaged.
@@ -90,6 +92,7 @@ impl From<&SetEntry> for SetFacts {
             .then(|| set.kind()),
             archive: set.archive.is_some(),
             archive_only: set.archive_only(),
+            project: metadata.and_then(|m| m.project.clone()),
             sources: set.sources(),
             // One that this version can't restore protects nothing.
             verified: !damaged && metadata.is_some_and(|m| m.verified == Some(true) && m.require_known_format().is_ok()),
@@ -274,24 +277,32 @@ pub fn newest_verified(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> 
     sets.iter().filter(|s| s.verified && shields.contains(&s.timestamp)).map(|s| s.timestamp).collect()
 }
 
-/// For each database the newest verified set that has it; where none is verified, the newest that is not damaged; else
+/// For each database (of each project) the newest verified set that has it; where none is verified, the newest that is not damaged; else
 /// the newest of all.
 fn newest_of_each_database(newest_first: &[&SetFacts]) -> HashSet<Timestamp> {
     let usable = || newest_first.iter().filter(|s| !s.archive_only);
-    let sources: HashSet<&String> = usable().flat_map(|s| &s.sources).collect();
-    let newest = |source: &String| {
-        let with = |good: &dyn Fn(&SetFacts) -> bool| usable().find(|s| good(s) && s.sources.contains(source));
+    // A set that does not say whose it is stands for itself: a project that was moved must not be taken for another's.
+    let databases: HashSet<(&Option<String>, &String)> = usable().flat_map(|s| s.sources.iter().map(|d| (&s.project, d))).collect();
+    let newest = |(project, source): (&Option<String>, &String)| {
+        let has = |s: &SetFacts| s.project == *project && s.sources.contains(source);
+        let with = |good: &dyn Fn(&SetFacts) -> bool| usable().find(|s| good(s) && has(s));
         with(&|s| s.verified).or_else(|| with(&|s| !s.damaged)).or_else(|| with(&|_| true)).map(|s| s.timestamp)
     };
-    sources.into_iter().filter_map(newest).chain(only_in_archives(newest_first)).collect()
+    databases.into_iter().filter_map(newest).chain(only_in_archives(newest_first)).collect()
 }
 
 /// Of each database that no set has any more, the newest archive that is known to have it.
 fn only_in_archives(newest_first: &[&SetFacts]) -> Vec<Timestamp> {
-    let is_elsewhere = |source: &String| newest_first.iter().any(|s| !s.archive_only && !s.damaged && s.sources.contains(source));
+    let is_elsewhere = |project: &Option<String>, source: &String| {
+        newest_first.iter().any(|s| !s.archive_only && !s.damaged && s.project == *project && s.sources.contains(source))
+    };
     let mut seen = HashSet::new();
-    let is_first = |set: &&&SetFacts| set.sources.iter().filter(|s| !is_elsewhere(s)).filter(|s| seen.insert((*s).clone())).count() > 0;
-    newest_first.iter().filter(|s| s.archive_only).filter(is_first).map(|s| s.timestamp).collect()
+    let mut is_first = |set: &SetFacts| {
+        let only = set.sources.iter().filter(|s| !is_elsewhere(&set.project, s));
+        // All of them have to be noted, not just the first that is new.
+        only.filter(|s| seen.insert((set.project.clone(), (*s).clone()))).count() > 0
+    };
+    newest_first.iter().filter(|s| s.archive_only && is_first(s)).map(|s| s.timestamp).collect()
 }
 
 #[cfg(test)]
@@ -308,12 +319,23 @@ mod tests {
             6 => Just(Some(Kind::Automated)), 2 => Just(Some(Kind::Manual)), 4 => Just(Some(Kind::Safety)), 1 => Just(None)
         ];
         let sources = proptest::collection::vec("[ab]", 1..3);
-        (0i64..20_000_000, kind, any::<bool>(), 0u8..10, sources, any::<bool>(), 0u8..8, proptest::option::weighted(0.1, 0i64..20_000_000))
-            .prop_map(|(t, kind, archive, only, sources, verified, damaged, shrunk)| SetFacts {
+        (
+            0i64..20_000_000,
+            kind,
+            any::<bool>(),
+            0u8..10,
+            sources,
+            any::<bool>(),
+            0u8..8,
+            proptest::option::weighted(0.1, 0i64..20_000_000),
+            proptest::option::of("[xy]"),
+        )
+            .prop_map(|(t, kind, archive, only, sources, verified, damaged, shrunk, project)| SetFacts {
                 timestamp: at(t),
                 kind,
                 archive,
                 archive_only: archive && only == 0,
+                project,
                 sources: if archive && only == 0 && t % 2 == 0 { vec![] } else { sources },
                 verified: verified && damaged != 0 && kind.is_some(),
                 damaged: damaged == 0 || kind.is_none(),
@@ -368,6 +390,15 @@ mod tests {
                     prop_assert_eq!(fates[&t], Fate::Keep);
                     prop_assert!(newest_verified(&sets, at(now)).contains(&t));
                 }
+            }
+        }
+
+        #[test]
+        fn whatever_other_projects_do_the_newest_verified_of_each_database_of_a_project_stays(sets in sets(), rule in rule(), now in 0i64..200_000_000) {
+            let fates = fates_at(&sets, rule, now);
+            for project in [None, Some("x".to_owned()), Some("y".to_owned())] {
+                let alone: Vec<SetFacts> = sets.iter().filter(|s| s.project == project).cloned().collect();
+                for t in newest_verified(&alone, at(now)) { prop_assert_eq!(fates[&t], Fate::Keep); }
             }
         }
 

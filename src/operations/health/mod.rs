@@ -25,7 +25,7 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
     let found = session::databases(ctx, &project)?;
     let hints = Hints::new(ctx, &project);
     let now = Timestamp::from_instant(jiff::Timestamp::now());
-    let sets = catalog::scan(&project.backup_dir)?;
+    let sets = catalog::scan_own(&project.backup_dir, &project)?;
     ctx.monitor.start(Phase::Verify, if options.quick { 0 } else { sets.iter().flat_map(|s| s.files.values()).sum() });
 
     let mut findings = Vec::new();
@@ -60,9 +60,9 @@ pub fn check(ctx: &Context, options: &HealthOptions) -> Result<Health> {
         checked_at: now,
         findings,
         databases,
-        backups: usage.backups,
+        backups: count(sets.iter().filter(|s| !s.archive_only())),
         kinds: Kind::ALL.map(|k| (k, count(sets.iter().filter(|s| !s.archive_only() && s.kind() == k)))),
-        archives_only: usage.archives_only,
+        archives_only: count(sets.iter().filter(|s| s.archive_only())),
         damaged: count(judged.iter().filter(|s| s.is_damaged())),
         databases_size: usage.databases_size,
         archives_size: usage.archives_size,
