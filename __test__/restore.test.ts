@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
 import {
-  addRows, assertNoLeftovers, assertRestored, contents, copyOf, count, craftSet, daysAgo, dump, editMetadata, exec, flip, holder, isRoot, makeDatabase, metadataPath, nobody, project, readMetadata, runScript, sets, sha256, sleep, tempFolder,
+  addRows, assertNoLeftovers, assertRestored, companion, contents, copyOf, count, craftSet, daysAgo, dump, editMetadata, exec, flip, holder, isRoot, makeDatabase, metadataPath, nobody, project, readMetadata, runScript, sets, sha256, sleep, tempFolder,
   tree, withDatabase, type Project,
 } from './helpers/project';
 
@@ -337,6 +337,114 @@ test('a missing target is never put next to the -wal of the database that was th
   const r = await backup.restoreBackup(made.timestamp, { root: p.root, force: true });
   assert.equal(r.success, true, r.error);
   assert.equal(contents(p.at('agentdb.db')), then);
+});
+
+/** A set that holds agentdb.db as a plain file, and a database of that name since. */
+async function plainSince(t: Parameters<typeof project>[0], journal: 'wal' | 'delete'): Promise<{ p: Project; db: string; ts: string; text: string }> {
+  const p = project(t);
+  const db = p.at('agentdb.db');
+  const text = 'not a database, only a text of that name\n'.repeat(200);
+  fs.writeFileSync(db, text);
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  assert.equal(made.success, true, made.error);
+  fs.rmSync(db);
+  makeDatabase(db, { journal, rows: 400, after: 'CREATE TABLE log(n INTEGER PRIMARY KEY)' });
+  return { p, db, ts: made.timestamp, text };
+}
+
+/** Asserts that the plain file is back, with nothing beside it, and that what was said is that it is no database any more. */
+function assertPlain(p: Project, db: string, text: string, warnings: string[]): void {
+  assert.equal(fs.readFileSync(db, 'utf8'), text);
+  assert.deepEqual(fs.readdirSync(p.root).filter((n) => n.startsWith('agentdb.db')), ['agentdb.db']);
+  assert.equal(warnings.length, 1, warnings.join('\n'));
+  assert.match(warnings[0]!, /agentdb\.db is an SQLite database now, and the backup is not one/);
+  assertNoLeftovers(p.backups);
+}
+
+for (const journal of ['delete', 'wal'] as const) {
+  test(`a plain file that takes a database's place loses no row that a program was told is written (${journal})`, { timeout: 300_000 }, async (t) => {
+    const { p, db, ts, text } = await plainSince(t, journal);
+    const writer = companion(
+      t,
+      `const next = (n) => {
+         try {
+           const db = new Database(args[0], { timeout: 120000, fileMustExist: true });
+           try { db.prepare('INSERT INTO log VALUES (?)').run(n); } finally { db.close(); }
+         } catch (e) { console.log('failed ' + e.code); return; }
+         console.log(String(n));
+         setTimeout(next, 1, n + 1);
+       };
+       next(1);`,
+      [db],
+    );
+    const told: number[] = [];
+    const hear = async (): Promise<string> => {
+      const line = await writer.line();
+      if (!line.startsWith('failed')) told.push(Number(line));
+      return line;
+    };
+    while (told.length < 20) assert.doesNotMatch(await hear(), /failed/);
+    const r = await backup.restoreBackup(ts, { root: p.root, force: true, busyTimeoutMs: 120_000 });
+    assert.equal(r.success, true, r.error);
+    // No more database is there, so the writer fails, sooner or later.
+    let last;
+    do last = await hear();
+    while (!last.startsWith('failed'));
+    assert.match(last, /^failed SQLITE_(?!CORRUPT)/);
+    assert.ok(r.safetyBackup);
+    const saved = new Set(withDatabase(copyOf(p.backups, r.safetyBackup, 'agentdb.db'), (c) => c.prepare('SELECT n FROM log').pluck().all() as number[]));
+    assert.deepEqual(told.filter((n) => !saved.has(n)), [], `of ${told.length} rows that were written, these are in no copy`);
+    assertPlain(p, db, text, r.warnings);
+  });
+}
+
+test('a database that a program has open in WAL mode is not replaced by a plain file: DATABASE_BUSY, and nothing is changed', async (t) => {
+  const { p, db, ts } = await plainSince(t, 'wal');
+  const other = await holder(t, db, 'INSERT INTO log VALUES (1)');
+  const before = [sets(p.backups), tree(p.root, (n) => n.startsWith('.agentic-qe'))];
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true, busyTimeoutMs: 150 });
+  assert.deepEqual([r.success, r.code, r.filesRestored], [false, 'DATABASE_BUSY', 0], r.error);
+  assert.match(r.error ?? '', /is not an SQLite database.*stop the programs.*agentdb\.db is busy/s);
+  assert.deepEqual([sets(p.backups), tree(p.root, (n) => n.startsWith('.agentic-qe'))], before);
+  assertNoLeftovers(p.backups);
+  await other.end();
+  assert.equal(count(db, 'log'), 1);
+});
+
+test('a program that has a database open with a rollback journal is told that a plain file took its place', async (t) => {
+  const { p, db, ts, text } = await plainSince(t, 'delete');
+  const now = contents(db);
+  const other = companion(
+    t,
+    `const db = new Database(args[0]); db.prepare('SELECT count(*) FROM log').get(); console.log('open');
+     process.stdin.on('data', () => { try { db.exec('INSERT INTO log VALUES (1)'); console.log('written'); } catch (e) { console.log(e.code); } }).on('end', () => db.close());`,
+    [db],
+  );
+  assert.equal(await other.line(), 'open');
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(r.success, true, r.error);
+  other.send('write');
+  assert.equal(await other.line(), 'SQLITE_READONLY_DBMOVED');
+  assert.equal((await other.end()).status, 0);
+  assertPlain(p, db, text, r.warnings);
+  assert.ok(r.safetyBackup);
+  assert.equal(contents(copyOf(p.backups, r.safetyBackup, 'agentdb.db')), now);
+});
+
+test('a plain file takes the place of a database whose last commits are in the -wal of a program that died: they are in the safety set', async (t) => {
+  const { p, db, ts, text } = await plainSince(t, 'wal');
+  const script = "const db = new Database(args[0]); db.exec('INSERT INTO log VALUES (7)'); process.kill(process.pid, 'SIGKILL')";
+  assert.equal((await companion(t, script, [db]).end()).signal, 'SIGKILL');
+  assert.ok(fs.statSync(db + '-wal').size > 0);
+  const r = await backup.restoreBackup(ts, { root: p.root, force: true });
+  assert.equal(r.success, true, r.error);
+  assertPlain(p, db, text, r.warnings);
+  assert.ok(r.safetyBackup);
+  assert.equal(count(copyOf(p.backups, r.safetyBackup, 'agentdb.db'), 'log'), 1);
+  // And it comes back from there.
+  const back = await backup.restoreBackup(r.safetyBackup, { root: p.root, force: true });
+  assert.equal(back.success, true, back.error);
+  assert.equal(count(db, 'log'), 1);
 });
 
 test('metadata that sends a file outside the project is not followed', async (t) => {

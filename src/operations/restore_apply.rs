@@ -6,7 +6,7 @@ use super::inspect;
 use super::intent::{Intent, IntentTarget, Method, read_header};
 use super::restore_commit::{self, Done};
 use super::restore_prepare::{self, Prepared, Ready};
-use super::restore_targets::{self, Hold, Target};
+use super::restore_targets::{self, Guard, Hold, Target};
 use super::set_files::{self, Job, Place};
 use super::sources::{self, Source, State};
 use super::types::{Action, Context, RestoredDatabase};
@@ -149,7 +149,7 @@ fn save(
     // A restore that has begun has to be finished or undone: there the estimate, which is the most it can take, must not
     // stand in the way of what may well fit.
     if wish.write_intent {
-        let present = targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false }));
+        let present = targets.iter().filter(|t| !matches!(t.hold, Hold::Put { replaces: false, .. }));
         let needed = present.map(|t| sources::estimate(&t.database)).sum::<Result<u64>>()?;
         let way_out = "or remove old backups (aqe-backup clean, aqe-backup delete). Nothing was changed";
         space::require(&lock.dir, needed, "the safety backup before this restore", way_out)?;
@@ -164,13 +164,19 @@ fn save(
     let request =
         Request { compress: false, verify: true, kind: Kind::Safety, label: None, operation: Some(wish.operation.clone()), partial: true };
     let saved = capture::capture(ctx, project, lock, &mut sources, &request, earlier)?;
-    let unreadable = sources.iter().find(|s| matches!(s.state, State::Raw { damaged: Some(_) })).map(|s| s.database.path.clone());
-    if let Some(path) = unreadable.filter(|_| !wish.force) {
+    let unreadable = sources.iter().filter(|s| matches!(s.state, State::Raw { damaged: Some(_) }));
+    let unreadable: Vec<_> = unreadable.map(|s| s.database.path.clone()).collect();
+    if let Some(path) = unreadable.first().filter(|_| !wish.force) {
         let message = format!(
             "not restored, nothing was changed: {} can't be read, so only its raw bytes can be saved. Pass force: true (--force) to go on all the same",
             path.display()
         );
         return Err(forget(lock, Some(saved.timestamp), Error::new(Code::NeedsForce, message)));
+    }
+    for target in targets.iter_mut().filter(|t| unreadable.contains(&t.database.path)) {
+        if let Hold::Put { guard: Some(guard), .. } = &mut target.hold {
+            guard.damaged = true;
+        }
     }
     warnings.extend(saved.damages.iter().map(|d| format!("before the restore, {d}")));
     warnings.extend(saved.warnings);
@@ -179,10 +185,12 @@ fn save(
 
 fn saved_as(target: &mut Target) -> Option<Source<'_>> {
     let state = match &mut target.hold {
-        Hold::Delta { live, facts } | Hold::Rebuild { live, facts } => State::Pages { live, facts, locked: true },
+        Hold::Delta { live, facts }
+        | Hold::Rebuild { live, facts }
+        | Hold::Put { guard: Some(Guard { live, facts: Some(facts), .. }), .. } => State::Pages { live, facts, locked: true },
         Hold::Repair { why, .. } => State::Raw { damaged: Some(why.clone()) },
-        Hold::Put { replaces: true } => State::Raw { damaged: None },
-        Hold::Put { replaces: false } => return None,
+        Hold::Put { replaces: true, .. } => State::Raw { damaged: None },
+        Hold::Put { replaces: false, .. } => return None,
     };
     Some(Source { database: &target.database, state, side_file_of: None })
 }

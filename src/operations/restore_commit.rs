@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::restore_prepare::{Prepared, Ready};
+use super::restore_targets::Guard;
 use super::set_files::Job;
 use super::types::Context;
 use crate::backup_set::timestamp::Timestamp;
@@ -56,15 +57,58 @@ pub(super) fn carry_out(
                         .unwrap_or_else(|e| warnings.push(format!("{} is restored but no longer in WAL mode: {e}", job.source)));
                 }
             }
-            Ready::Put { staged, replaces, mode } => {
-                place(&staged, &job.target, replaces, mode, timestamp, warnings)?;
+            Ready::Put { staged, replaces, mode, guard } => {
+                let was_wal = guard.as_ref().is_some_and(Guard::is_wal);
+                let guard = guard.map_or(Ok(None), |g| vacate(g, &job.target));
+                let placed = guard.and_then(|g| place(&staged, &job.target, replaces, mode, timestamp, warnings).map(|()| g));
+                let guard = placed.map_err(|e| if was_wal { back_into_wal(ctx, &job.target, e) } else { e })?;
                 // Only now: a file that somebody else made there in the meantime is not ours to undo.
                 done.push(reached(!replaces, None));
                 settle(&staged, &job.target)?;
+                guard.into_iter().for_each(Live::forsake);
             }
         }
     }
     Ok(())
+}
+
+/// Makes a database that was saved ready to be replaced. Programs that wait for its lock will find themselves with a file
+/// that has lost its name: with a rollback journal SQLite tells them so, but in WAL mode they would go on, in a WAL beside
+/// the new file. Nothing that is left of it beside the file is needed. Returns the lock, to be kept.
+fn vacate(guard: Guard, target: &Path) -> Result<Option<Live>> {
+    if guard.damaged {
+        // Its WAL is in no copy: it is moved aside.
+        return Ok(keep(guard.live));
+    }
+    if guard.is_wal() {
+        page_writer::leave_wal(&guard.live)?;
+    } else {
+        guard.live.release()?;
+    }
+    for suffix in ["-wal", "-shm", "-journal"] {
+        durable::remove_file(&side_file(target, suffix))?;
+    }
+    Ok(keep(guard.live))
+}
+
+/// Windows renames nothing over a file that is open, so there the lock ends a moment too soon.
+fn keep(live: Live) -> Option<Live> {
+    if cfg!(windows) {
+        live.forsake();
+        return None;
+    }
+    Some(live)
+}
+
+/// `e`, after a database that was not replaced is back in WAL mode.
+fn back_into_wal(ctx: &Context, target: &Path, e: Error) -> Error {
+    match page_writer::enter_wal(target, &ctx.patience()) {
+        Ok(()) => e,
+        Err(why) => {
+            let code = e.code;
+            e.wrap(code, format!("{} is no longer in WAL mode ({why})", target.display()))
+        }
+    }
 }
 
 /// Renames `staged` to `target`, out of the way of whatever belonged to a file that is gone. If it fails, `target` is as

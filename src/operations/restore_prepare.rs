@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::blocks;
 use super::intent::read_header;
-use super::restore_targets::{Hold, Target};
+use super::restore_targets::{Guard, Hold, Target};
 use super::set_files::Job;
 use crate::backup_set::checksum;
 use crate::backup_set::names;
@@ -23,7 +23,7 @@ pub(super) enum Ready {
     Unchanged,
     Delta { live: Live, cookie: u32, pages: u64 },
     Rebuild { live: Live, facts: Option<Facts>, layout_differed: bool },
-    Put { staged: PathBuf, replaces: bool, mode: Option<u32> },
+    Put { staged: PathBuf, replaces: bool, mode: Option<u32>, guard: Option<Guard> },
 }
 
 /// A target of a restore, as far as it can be taken without changing anything for others.
@@ -66,7 +66,16 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, first: bool, monitor: &M
             live.ignore_cancellation();
             Ready::Rebuild { live, facts: None, layout_differed: false }
         }
-        Hold::Put { replaces } => prepare_put(&job, replaces, lock, first, monitor)?,
+        Hold::Put { replaces, mut guard } => {
+            // A database is not what the backup is, even where its file has the same bytes: there may be more in its WAL.
+            if replaces && guard.is_none() && same_bytes(&job.target, &job.file)? {
+                Ready::Unchanged
+            } else {
+                let (staged, mode) = stage(&job, replaces, lock, first, monitor)?;
+                guard.iter_mut().for_each(|g| g.live.ignore_cancellation());
+                Ready::Put { staged, replaces, mode, guard }
+            }
+        }
     };
     Ok(Prepared { job, ready })
 }
@@ -88,10 +97,7 @@ fn require_hash(job: &Job, hash: &str) -> Result<()> {
 }
 
 /// Copies a file that will take the target's place, checked and durable, into our working folder.
-fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, first: bool, monitor: &Monitor) -> Result<Ready> {
-    if replaces && same_bytes(&job.target, &job.file)? {
-        return Ok(Ready::Unchanged);
-    }
+fn stage(job: &Job, replaces: bool, lock: &StoreLock, first: bool, monitor: &Monitor) -> Result<(PathBuf, Option<u32>)> {
     let work = lock.dir.join(names::RESTORE_DIR);
     // Never a name that an intent has: whether that file is there says how far its restore got.
     let prefix = if first { "put" } else { "again" };
@@ -107,7 +113,7 @@ fn prepare_put(job: &Job, replaces: bool, lock: &StoreLock, first: bool, monitor
     }
     out.sync_all().context("flush", &staged)?;
     require_hash(job, &hash_file(&Job { file: staged.clone(), ..job.clone() }, monitor)?)?;
-    Ok(Ready::Put { staged, replaces, mode })
+    Ok((staged, mode))
 }
 
 /// Whose owner a file put in place gets: that of the file it replaces, else of the folder (or the nearest there is).

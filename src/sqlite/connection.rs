@@ -312,6 +312,11 @@ impl Live {
         self.patiently("commit", || self.connection.execute_batch("COMMIT"))
     }
 
+    /// Closes it and leaves the WAL at its path alone, which belongs to another file by now.
+    pub fn forsake(mut self) {
+        (self.leave_wal, self.wal_was_there) = (true, true);
+    }
+
     /// From here on, what is being done to this database is carried through: cancellation comes too late.
     pub fn ignore_cancellation(&mut self) {
         self.patience.monitor = Monitor::default();

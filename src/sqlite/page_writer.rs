@@ -121,15 +121,22 @@ fn write_page1(live: &Live, facts: &Facts, backup: &[u8], pages: u64, anything_w
 /// present damage. One transaction, durable when it returns; the exclusive lock is held until then. Returns the pages
 /// written. A database that was in WAL mode must be put back into it by [`enter_wal`].
 pub fn rebuild(mut live: Live, backup: &Path, facts: Option<&Facts>) -> Result<u64> {
-    live.end_transaction()?;
     if facts.is_some_and(Facts::is_wal) {
-        // A page size can't change in WAL mode; leaving it needs the database to ourselves, which we have.
-        set_journal_mode(&live, "delete")?;
-        // A WAL that came back with the power would be replayed into the new pages. The transaction to come flushes the
-        // folder only if its journal is new.
-        durable::sync_dir(durable::parent_of(live.path()))?;
+        // A page size can't change in WAL mode.
+        leave_wal(&live)?;
+    } else {
+        live.end_transaction()?;
     }
     with_private_files(|| copy_into(&mut live, backup))
+}
+
+/// Takes an exclusively held database out of WAL mode, which needs it to ourselves; ends the transaction, keeps the lock.
+pub fn leave_wal(live: &Live) -> Result<()> {
+    live.end_transaction()?;
+    set_journal_mode(live, "delete")?;
+    // A WAL that came back with the power would be replayed into what comes now. A transaction flushes the folder only if
+    // its journal is new.
+    durable::sync_dir(durable::parent_of(live.path()))
 }
 
 /// Puts a database back into WAL mode after a [`rebuild`], by a connection that knows its new encoding.
