@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::signals::{self, Shield};
+use super::signals;
 use super::text::plain;
 use super::{Answer, complain, exit_code, json, progress, restore, style};
 use crate::backup_set::metadata::Kind;
@@ -55,7 +55,7 @@ pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
     let (safety, _pin) = save(ctx, &a.operation)?;
     say(&format!("Safety backup: {safety}"));
     // From here on the command's end decides, however impatient the signals are.
-    let shield = Shield::raise();
+    signals::shield();
     ctx.monitor.check()?;
     let ended = execute(&a.command, safety, json);
     let Some(failure) = &ended.failure else {
@@ -67,7 +67,6 @@ pub(super) fn run(ctx: &Context, a: &Arguments, json: bool) -> Result<Answer> {
     }
     say(&format!("{} {failure}; putting backup {safety} back", style::bad("Failed:").for_stderr()));
     let restored = put_back(ctx, safety);
-    drop(shield);
     match &restored {
         Ok(outcome) => {
             outcome.warnings.iter().for_each(|w| say(&format!("Warning: {}", plain(w))));

@@ -29,20 +29,10 @@ pub(super) fn has_come() -> bool {
     LAST.load(Ordering::SeqCst) != 0
 }
 
-/// While it lives, no signal ends the process.
-pub(super) struct Shield;
-
-impl Shield {
-    pub fn raise() -> Self {
-        SHIELDED.store(true, Ordering::SeqCst);
-        Shield
-    }
-}
-
-impl Drop for Shield {
-    fn drop(&mut self) {
-        SHIELDED.store(false, Ordering::SeqCst);
-    }
+/// From here to its end no signal ends the process: what it is about to say, and its exit code, are all that is left of it
+/// when the work is done.
+pub(super) fn shield() {
+    SHIELDED.store(true, Ordering::SeqCst);
 }
 
 /// While it lives, a person is asked, and nothing waits but the answer.

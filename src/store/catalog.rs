@@ -162,7 +162,13 @@ fn settle_files(dir: &Path, set: SetEntry) -> Result<Option<SetEntry>> {
     }
     match listed(dir)?.remove(&set.timestamp) {
         None => Ok(None),
-        Some(now) if (&now.files, &now.sidecars, now.archive) == (&set.files, &set.sidecars, set.archive) => Ok(Some(set)),
+        // The record goes first when a set is removed: as long as it is there, what the last look missed is missing.
+        Some(now)
+            if (&now.files, &now.sidecars, now.archive) == (&set.files, &set.sidecars, set.archive)
+                && durable::is_there(&dir.join(names::metadata(set.timestamp)))? =>
+        {
+            Ok(Some(set))
+        }
         Some(now) => settle(dir, now),
     }
 }
