@@ -14,6 +14,7 @@ use super::names::{self, Artefact};
 use super::tar_stream::TarStream;
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
+use crate::direct_io::Block;
 use crate::error::{Code, Error, IoContext, Result};
 
 /// A file on its way into the archive. Its body arrives in parts; together they must have `size` bytes.
@@ -23,13 +24,13 @@ pub struct Member {
     /// Bytes.
     pub size: u64,
     /// The parts. Hanging up early means the member failed.
-    pub body: Receiver<std::sync::Arc<Vec<u8>>>,
+    pub body: Receiver<Block>,
 }
 
 /// Turns a channel of parts into a reader.
 struct Body {
-    parts: Receiver<std::sync::Arc<Vec<u8>>>,
-    part: std::sync::Arc<Vec<u8>>,
+    parts: Receiver<Block>,
+    part: Block,
     offset: usize,
 }
 

@@ -10,13 +10,24 @@ pub fn hex(digest: &[u8]) -> String {
 }
 
 /// Hash and length of everything `reader` has. `saw` hears of the bytes and may stop it.
-pub fn hash_reader<E: From<io::Error>>(reader: &mut dyn Read, mut saw: impl FnMut(u64) -> Result<(), E>) -> Result<(String, u64), E> {
+pub fn hash_reader<E: From<io::Error>>(reader: &mut dyn Read, saw: impl FnMut(u64) -> Result<(), E>) -> Result<(String, u64), E> {
     let mut hash = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 20];
+    let length = update_from(reader, &mut hash, saw)?;
+    Ok((hex(&hash.finalize()), length))
+}
+
+/// Adds everything that `reader` has to `hash`; how many bytes that is. `saw` hears of them and may stop it.
+pub fn update_from<E: From<io::Error>>(
+    reader: &mut dyn Read,
+    hash: &mut Sha256,
+    mut saw: impl FnMut(u64) -> Result<(), E>,
+) -> Result<u64, E> {
+    // What stays in the processor's second cache is hashed from there.
+    let mut buffer = vec![0u8; 256 << 10];
     let mut length = 0;
     loop {
         let n = match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hex(&hash.finalize()), length)),
+            Ok(0) => return Ok(length),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e.into()),

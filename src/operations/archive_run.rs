@@ -14,10 +14,11 @@ use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
 use crate::backup_set::names;
 use crate::backup_set::seal;
+use crate::direct_io::Block;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
-use crate::sqlite::page_stream::{BLOCK, Block};
+use crate::sqlite::page_stream::BLOCK;
 use crate::store::staging::Staging;
 
 /// The archive of a set in the making.
@@ -78,7 +79,7 @@ impl ArchiveRun {
 
     pub fn add_bytes(&self, name: &str, bytes: Vec<u8>) {
         let part = self.open(name.to_owned(), bytes.len() as u64);
-        let _ = part.send(Arc::new(bytes));
+        let _ = part.send(Arc::new(bytes.into()));
     }
 
     /// Ends the archive; durable, length and hash of it.

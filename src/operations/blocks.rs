@@ -9,10 +9,11 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::backup_set::checksum;
+use crate::direct_io::{AlignedBytes, Block};
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
-use crate::sqlite::page_stream::{BLOCK, Block};
+use crate::sqlite::page_stream::BLOCK;
 
 /// Blocks in flight between the reader and each consumer: memory stays at a few of these, whatever the database.
 pub(super) const IN_FLIGHT: usize = 8;
@@ -35,8 +36,8 @@ pub(super) fn both<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() 
 /// Reads `file` to its end, in blocks.
 pub(super) fn read_blocks(file: &mut dyn Read, path: &Path, sink: &mut dyn FnMut(Block) -> Result<()>) -> Result<()> {
     loop {
-        let mut block = Vec::with_capacity(BLOCK);
-        file.take(BLOCK as u64).read_to_end(&mut block).context("read", path)?;
+        let mut block = AlignedBytes::with_capacity(BLOCK);
+        block.read_from(file, BLOCK).context("read", path)?;
         if block.is_empty() {
             return Ok(());
         }

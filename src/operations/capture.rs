@@ -1,14 +1,12 @@
 //! Makes a set from databases that are already pinned or locked: one pass over the pages into file, hash and archive,
-//! then everything is read back and checked, then the set is published. Shared by create and by the safety set of a
+//! read back and checked on the way, then the set is published. Shared by create and by the safety set of a
 //! restore.
-
-use std::fs::File;
 
 use serde_json::Map;
 
 use super::archive_run;
-use super::blocks::{self, bad_disk};
-use super::copier::Copier;
+use super::blocks::bad_disk;
+use super::copier::{Copier, Copy};
 use super::provenance::Provenance;
 use super::shrinkage;
 use super::sources::{LINKED_TO, Source, State};
@@ -18,10 +16,10 @@ use crate::backup_set::names;
 use crate::backup_set::seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
-use crate::sqlite::health::{self, Verdict};
+use crate::sqlite::health::{self, Checked, Verdict};
 use crate::store::catalog::SetEntry;
 use crate::store::lock::StoreLock;
 use crate::store::staging::Staging;
@@ -61,15 +59,17 @@ pub(super) fn capture(
     let total = sources.iter().map(Source::size_hint).sum::<Result<u64>>()?;
     ctx.monitor.start(Phase::Copy, total);
 
-    let copier = Copier { staging: &staging, monitor: &ctx.monitor };
-    let (mut records, archive) = copier.copy_all(sources, &files, request.compress)?;
+    let copier = Copier { staging: &staging, verify: request.verify, monitor: &ctx.monitor };
+    let (copies, archive) = copier.copy_all(sources, &files, request.compress)?;
     let mut damages = Vec::new();
     let mut warnings = Vec::new();
     if request.verify {
-        ctx.monitor.start(Phase::Verify, records.iter().map(|r| r.size).sum());
-        for record in &mut records {
-            verify_copy(&staging, record, &ctx.monitor, &mut damages, &mut warnings)?;
-        }
+        ctx.monitor.start(Phase::Verify, copies.iter().map(|c| c.record.size).sum());
+    }
+    let mut records = Vec::new();
+    for copy in copies {
+        let finding = if request.verify { verify_copy(&staging, &copy, &ctx.monitor)? } else { None };
+        records.push(noted(copy.record, finding, &mut damages, &mut warnings));
     }
     note_raw_damage(sources, &mut damages);
     note_links(project, sources, &mut records);
@@ -97,26 +97,25 @@ pub(super) fn capture(
     Ok(Captured { metadata, timestamp, warnings, damages })
 }
 
-/// Reads a copy back from disk: its hash must be that of the pages as SQLite gave them. Its structure goes on record.
-fn verify_copy(
-    staging: &Staging,
-    record: &mut DatabaseRecord,
-    monitor: &Monitor,
-    damages: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    let path = staging.dir.join(&record.file);
-    let hash = || {
-        let mut file = File::open(&path).context("open", &path)?;
-        blocks::hash(&mut file, &path, monitor, |n| monitor.advance(&record.source, n))
-    };
-    // Both read the whole copy; at the same time they read it from the disk once.
-    let (hashed, checked) = blocks::both(hash, || record.sqlite.is_some().then(|| health::check_copy(&path)).transpose())?;
-    let (hash, length) = hashed?;
-    if hash != record.sha256 || length != record.size {
+/// What was read back from the disk must be the pages as SQLite gave them. The structure, for the record; `None` of what is
+/// no database.
+fn verify_copy(staging: &Staging, copy: &Copy, monitor: &Monitor) -> Result<Option<Checked>> {
+    let path = staging.dir.join(&copy.record.file);
+    if !copy.is_on_disk {
         return Err(bad_disk(&path));
     }
-    let (Some(sqlite), Some(checked)) = (&mut record.sqlite, checked?) else { return Ok(()) };
+    let checked = match &copy.checked {
+        None if copy.record.sqlite.is_some() => Some(health::check_copy(&path)?),
+        checked => checked.clone(),
+    };
+    monitor.check()?;
+    monitor.advance(&copy.record.source, copy.record.size);
+    Ok(checked)
+}
+
+/// The record with what was found.
+fn noted(mut record: DatabaseRecord, finding: Option<Checked>, damages: &mut Vec<String>, warnings: &mut Vec<String>) -> DatabaseRecord {
+    let (Some(sqlite), Some(checked)) = (&mut record.sqlite, finding) else { return record };
     sqlite.tables = checked.tables;
     sqlite.integrity = match checked.verdict {
         Verdict::Sound => Integrity::Ok,
@@ -129,7 +128,7 @@ fn verify_copy(
             Integrity::CannotCheck
         }
     };
-    Ok(())
+    record
 }
 
 fn note_raw_damage(sources: &[Source], damages: &mut Vec<String>) {

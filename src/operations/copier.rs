@@ -1,30 +1,25 @@
-//! Copies databases into a set in the making: one pass over the bytes into file, hash and archive.
+//! Copies databases into a set in the making, each from its pinned snapshot, or again if it moved meanwhile.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
 
 use serde_json::{Map, Value};
 
 use super::archive_run::{Archive, ArchiveRun};
-use super::blocks::{HashingFile, IN_FLIGHT, panicked, read_blocks};
+use super::blocks::read_blocks;
 use super::sources::{SIDE_FILE_OF, Source, State};
+use super::tee::{Copied, Tee};
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::{DatabaseRecord, Integrity, SqliteRecord};
 use crate::backup_set::names;
+use crate::direct_io;
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::project::Database;
-use crate::sqlite::page_stream::{self, Block};
+use crate::sqlite::health::{self, Checked};
+use crate::sqlite::page_stream;
 use crate::sqlite::raw_file::{FileState, RawFile, mode_of};
 use crate::store::staging::Staging;
-
-/// Gives every block of a database to the sink it is handed.
-type Producer<'a> = dyn FnMut(&mut dyn FnMut(Block) -> Result<()>) -> Result<()> + 'a;
 
 /// How often a file that moved while it was read is read again.
 const ATTEMPTS: usize = 5;
@@ -32,62 +27,52 @@ const ATTEMPTS: usize = 5;
 /// What copying needs to know.
 pub(super) struct Copier<'a> {
     pub staging: &'a Staging,
+    /// Whether to read copies back, and to check the structure of what is copied where that keeps nobody waiting.
+    pub verify: bool,
     pub monitor: &'a Monitor,
+}
+
+/// A copy, durable, and its record, which does not speak of its structure yet.
+pub(super) struct Copy {
+    pub record: DatabaseRecord,
+    /// Whether the disk has what was written, if it was asked.
+    pub is_on_disk: bool,
+    /// What the check of the snapshot found: that the copy was made from, byte for byte.
+    pub checked: Option<Checked>,
 }
 
 impl Copier<'_> {
     /// Copies every source. The archive, if one is wanted, still lacks the metadata.
-    pub fn copy_all(&self, sources: &mut [Source], files: &[String], compress: bool) -> Result<(Vec<DatabaseRecord>, Archive)> {
+    pub fn copy_all(&self, sources: &mut [Source], files: &[String], compress: bool) -> Result<(Vec<Copy>, Archive)> {
         let mut archive = match compress {
             false => Archive::None,
             true if sources.iter().any(keeps_writers_waiting) => Archive::FromCopies,
             true => Archive::Running(ArchiveRun::start(self.staging)?),
         };
-        let mut records = Vec::new();
+        let mut copies = Vec::new();
         for (source, file) in sources.iter_mut().zip(files) {
-            let record = self.copy_one(source, file, &mut archive)?;
-            let line = checksum::sidecar_line(&record.sha256, file);
+            let copy = self.copy_one(source, file, &mut archive)?;
+            let line = checksum::sidecar_line(&copy.record.sha256, file);
             durable::write_new(&self.staging.dir.join(names::sidecar(file)), line.as_bytes())?;
             if let Some(run) = archive.running() {
                 run.add_bytes(&names::sidecar(file), line.into_bytes());
             }
-            records.push(record);
+            copies.push(copy);
         }
-        Ok((records, archive))
+        Ok((copies, archive))
     }
 
     /// Copies one source, again if it moved meanwhile.
-    fn copy_one(&self, source: &mut Source, file: &str, archive: &mut Archive) -> Result<DatabaseRecord> {
-        let target = self.staging.dir.join(file);
-        let Database { source: label, path } = source.database;
+    fn copy_one(&self, source: &mut Source, file: &str, archive: &mut Archive) -> Result<Copy> {
         for _ in 0..ATTEMPTS {
-            let attempt = match &mut source.state {
-                State::Pages { live, facts, .. } => {
-                    let copied = self.tee(label, facts.size(), &target, file, archive, &mut |sink| page_stream::stream(live, facts, sink));
-                    copied.map(|(size, hash)| (size, hash, facts.file))
-                }
-                State::Raw { .. } => {
-                    let before = FileState::of(path)?;
-                    let mut raw = RawFile::open(path)?;
-                    let copied = self
-                        .tee(label, before.map_or(0, |s| s.size), &target, file, archive, &mut |sink| read_blocks(&mut raw, path, sink));
-                    copied.map(|(size, hash)| (size, hash, before))
-                }
-            };
-            match attempt {
-                Ok((size, sha256, before)) if stood_still(&source.state, before, FileState::of(path)?, size) => {
-                    // Its writers wait for the copy only, not for the other databases, the archive and the check.
-                    if let State::Pages { live, locked: false, .. } = &mut source.state {
-                        live.release()?;
-                    }
-                    return Ok(make_record(source, file, size, sha256, mode_of(path)?));
-                }
-                Ok(_) => {}
+            match self.attempt(source, file, archive) {
+                Ok(Some(copy)) => return Ok(copy),
+                Ok(None) => {}
                 // A page that SQLite can't read: the bytes as they are are better than nothing.
                 Err(e) if e.code == Code::SourceDamaged => source.state = State::Raw { damaged: Some(e.message) },
                 Err(e) => return Err(e),
             }
-            durable::remove_file(&target)?;
+            durable::remove_file(&self.staging.dir.join(file))?;
             archive.spoil();
             match &mut source.state {
                 State::Pages { locked: true, .. } => break,
@@ -95,38 +80,58 @@ impl Copier<'_> {
                 State::Raw { .. } => {}
             }
         }
-        let shown = path.display();
+        let shown = source.database.path.display();
         Err(Error::new(
             Code::DatabaseBusy,
             format!("{shown} kept changing while it was read: something rewrites it without locks; stop that program meanwhile"),
         ))
     }
 
-    /// Runs `produce` and sends every block to the file with its hash, on a thread of its own, and to the archive.
-    fn tee(&self, label: &str, size: u64, target: &Path, file: &str, archive: &Archive, produce: &mut Producer) -> Result<(u64, String)> {
-        let out = HashingFile::create(target)?;
+    /// Copies one source; `None` if it moved meanwhile, and what was written is of no use.
+    fn attempt(&self, source: &Source, file: &str, archive: &Archive) -> Result<Option<Copy>> {
+        let Database { source: label, path } = source.database;
+        let before = match &source.state {
+            State::Pages { facts, .. } => facts.file,
+            State::Raw { .. } => FileState::of(path)?,
+        };
+        let size = match &source.state {
+            State::Pages { facts, .. } => facts.size(),
+            State::Raw { .. } => before.map_or(0, |s| s.size),
+        };
+        let target = self.staging.dir.join(file);
         let member = archive.running().map(|run| run.open(file.to_owned(), size));
-        thread::scope(|scope| {
-            let (blocks, received) = sync_channel::<Block>(IN_FLIGHT);
-            let writer = thread::Builder::new().name("backup-writer".into());
-            let writer = writer.spawn_scoped(scope, move || write_blocks(out, &received)).map_err(Error::no_thread)?;
-            let produced = produce(&mut |block| {
-                self.monitor.check()?;
+        let tee = Tee { target: &target, size, member, verify: self.verify, monitor: self.monitor };
+        let produce = |sink: &mut dyn FnMut(_) -> Result<()>| {
+            let mut sink = |block: direct_io::Block| {
                 self.monitor.advance(label, block.len() as u64);
-                if let Some(member) = &member {
-                    // A compressor that failed hung up; its error comes out when the archive is finished.
-                    let _ = member.send(Arc::clone(&block));
-                }
-                // A writer that failed hung up too, and its error comes out below; reading on would only hold the locks.
-                blocks.send(block).map_err(|e| Error::new(Code::IoError, "the copy can't be written").caused_by(e.to_string()))
-            });
-            drop(blocks);
-            let written = writer.join().unwrap_or_else(|_| Err(panicked())).context("write", target);
-            // A full disk makes the producer fail too; the writer's error is the cause.
-            let (bytes, sha256) = written?;
-            produced?;
-            Ok((bytes, sha256))
-        })
+                sink(block)
+            };
+            match &source.state {
+                State::Pages { live, facts, .. } => page_stream::stream(live, facts, &mut sink),
+                State::Raw { .. } => read_blocks(&mut RawFile::open(path)?, path, &mut sink),
+            }
+        };
+        let then = || {
+            let stood_still = stood_still(&source.state, before, FileState::of(path)?, size);
+            if stood_still { self.settle(&source.state).map(Some) } else { Ok(None) }
+        };
+        let (copied, settled) = tee.run(produce, then)?;
+        let Some(checked) = settled.filter(|_| copied.length == size) else { return Ok(None) };
+        let is_on_disk = copied.is_on_disk();
+        Ok(Some(Copy { record: make_record(source, file, copied, mode_of(path)?), is_on_disk, checked }))
+    }
+
+    /// What is left to be done with a source of which all was read. Its writers wait for the copy only, not for the other
+    /// databases, the archive and the check; where none has to wait, the structure is checked here, in pages that were just
+    /// read: the copy has the same, and would have to be read from the disk once more, in the order of its trees.
+    fn settle(&self, state: &State) -> Result<Option<Checked>> {
+        let State::Pages { live, facts, locked } = state else { return Ok(None) };
+        let nobody_waits = facts.is_wal() || *locked;
+        let checked = (self.verify && nobody_waits).then(|| health::check_snapshot(live)).transpose()?;
+        if !locked {
+            live.release()?;
+        }
+        Ok(checked)
     }
 }
 
@@ -148,14 +153,7 @@ fn stood_still(state: &State, before: Option<FileState>, after: Option<FileState
     }
 }
 
-fn write_blocks(mut out: HashingFile, blocks: &Receiver<Block>) -> io::Result<(u64, String)> {
-    while let Ok(block) = blocks.recv() {
-        out.write_all(&block)?;
-    }
-    out.finish()
-}
-
-fn make_record(source: &Source, file: &str, size: u64, sha256: String, mode: Option<u32>) -> DatabaseRecord {
+fn make_record(source: &Source, file: &str, copied: Copied, mode: Option<u32>) -> DatabaseRecord {
     let mut extra = Map::new();
     if let Some(mode) = mode {
         extra.insert("mode".into(), Value::from(format!("{mode:04o}")));
@@ -182,5 +180,12 @@ fn make_record(source: &Source, file: &str, size: u64, sha256: String, mode: Opt
             None
         }
     };
-    DatabaseRecord { file: file.to_owned(), source: source.database.source.clone(), size, sha256, sqlite, extra }
+    DatabaseRecord {
+        file: file.to_owned(),
+        source: source.database.source.clone(),
+        size: copied.length,
+        sha256: copied.sha256,
+        sqlite,
+        extra,
+    }
 }

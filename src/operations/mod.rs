@@ -19,6 +19,7 @@ mod meter;
 mod pending_restore;
 mod preview;
 mod provenance;
+mod read_back;
 mod record_check;
 mod recover;
 mod restore;
@@ -30,6 +31,7 @@ mod session;
 mod set_files;
 mod shrinkage;
 mod sources;
+mod tee;
 pub mod types;
 mod usage;
 

@@ -1,0 +1,134 @@
+//! One pass over the bytes of a copy in the making: every block goes to the new file, to its hash and to the archive, each on
+//! a thread of its own, and what has been written is read back from the disk meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use sha2::{Digest, Sha256};
+
+use super::blocks::{IN_FLIGHT, panicked};
+use super::read_back;
+use crate::backup_set::checksum;
+use crate::direct_io::{Block, Writer};
+use crate::error::{Code, Error, IoContext, Result};
+use crate::progress::Monitor;
+
+/// Where the blocks go.
+pub(super) struct Tee<'a> {
+    /// The new file.
+    pub target: &'a Path,
+    /// Bytes that it will have, or about as many.
+    pub size: u64,
+    /// Its member of a running archive.
+    pub member: Option<SyncSender<Block>>,
+    /// Whether to read it back.
+    pub verify: bool,
+    /// Cancellation.
+    pub monitor: &'a Monitor,
+}
+
+/// A copy that was written; its bytes are durable.
+pub(super) struct Copied {
+    /// Bytes that were produced.
+    pub length: u64,
+    /// Their hash.
+    pub sha256: String,
+    /// Hash and length as read back from the disk.
+    pub on_disk: Option<(String, u64)>,
+}
+
+impl Copied {
+    /// Whether the disk, if it was asked, has what was produced.
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk.as_ref().is_none_or(|(hash, length)| (hash, *length) == (&self.sha256, self.length))
+    }
+}
+
+impl Tee<'_> {
+    /// Sends every block that `produce` gives to its sink on its way. `then` is done once there are no more, while the others
+    /// are still at it.
+    pub fn run<T>(
+        self,
+        produce: impl FnOnce(&mut dyn FnMut(Block) -> Result<()>) -> Result<()>,
+        then: impl FnOnce() -> Result<T>,
+    ) -> Result<(Copied, T)> {
+        let Tee { target, size, member, verify, monitor } = self;
+        let out = Writer::create(target, size)?;
+        let handle = verify.then(|| out.handle().context("open", target)).transpose()?;
+        thread::scope(|scope| {
+            let (tell, written) = channel();
+            let (to_file, writer) = consumer(scope, "backup-writer", move |blocks| write(out, &blocks, &tell))?;
+            let (to_hash, hasher) = consumer(scope, "backup-hash", |blocks| hash(&blocks))?;
+            let reader = handle.map(|handle| follower(scope, target, handle, written, monitor)).transpose()?;
+            let produced = produce(&mut |block| {
+                monitor.check()?;
+                if let Some(member) = &member {
+                    // A compressor that failed hung up; its error comes out when the archive is finished.
+                    let _ = member.send(Arc::clone(&block));
+                }
+                // A consumer that failed hung up, and its error comes out below; reading on would only hold the locks.
+                let gone = |e: String| Error::new(Code::IoError, "the copy can't be written").caused_by(e);
+                to_file.send(Arc::clone(&block)).map_err(|e| gone(e.to_string()))?;
+                to_hash.send(block).map_err(|e| gone(e.to_string()))
+            });
+            drop((to_file, to_hash, member));
+            let then = produced.and_then(|()| then());
+            // A full disk makes the producer fail too; the writer's error is the cause.
+            let length = writer.join().unwrap_or_else(|_| Err(panicked())).context("write", target)?;
+            let then = then?;
+            let sha256 = hasher.join().map_err(|_| panicked()).context("hash", target)?;
+            let on_disk = reader.map(|r| r.join().unwrap_or_else(|_| Err(Error::io(panicked(), "read", target)))).transpose()?;
+            Ok((Copied { length, sha256, on_disk }, then))
+        })
+    }
+}
+
+/// A thread that gets blocks, and where to send them to it.
+fn consumer<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    consume: impl FnOnce(Receiver<Block>) -> T + Send + 'scope,
+) -> Result<(SyncSender<Block>, ScopedJoinHandle<'scope, T>)> {
+    let (blocks, received) = sync_channel(IN_FLIGHT);
+    let thread = thread::Builder::new().name(name.into()).spawn_scoped(scope, move || consume(received)).map_err(Error::no_thread)?;
+    Ok((blocks, thread))
+}
+
+fn follower<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    target: &'scope Path,
+    handle: File,
+    written: Receiver<u64>,
+    monitor: &'scope Monitor,
+) -> Result<ScopedJoinHandle<'scope, Result<(String, u64)>>> {
+    let follow = move || read_back::follow(target, &handle, &written, monitor);
+    thread::Builder::new().name("backup-read-back".into()).spawn_scoped(scope, follow).map_err(Error::no_thread)
+}
+
+/// Writes blocks until there are no more, as many at once as are worth it, and flushes them to disk; how many bytes there were.
+fn write(mut out: Writer, blocks: &Receiver<Block>, tell: &Sender<u64>) -> io::Result<u64> {
+    while let Ok(block) = blocks.recv() {
+        let mut some = vec![block];
+        while out.takes(&some)
+            && let Ok(more) = blocks.recv()
+        {
+            some.push(more);
+        }
+        out.write(&some)?;
+        // Nobody listens where nothing is read back, or where reading has failed.
+        let _ = tell.send(out.length());
+    }
+    out.finish()
+}
+
+fn hash(blocks: &Receiver<Block>) -> String {
+    let mut hash = Sha256::new();
+    while let Ok(block) = blocks.recv() {
+        hash.update(&**block);
+    }
+    checksum::hex(&hash.finalize())
+}
