@@ -97,7 +97,8 @@ impl Writer {
                 // The end of the file, or a device that took less than it was given.
                 self.go_through_the_cache()?;
             }
-            match self.file.write_vectored(rest) {
+            let written = if let [slice] = rest { self.file.write(slice) } else { self.file.write_vectored(rest) };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.length += n as u64;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -43,6 +44,15 @@ pub(super) fn read_blocks(file: &mut dyn Read, path: &Path, sink: &mut dyn FnMut
         }
         sink(Arc::new(block))?;
     }
+}
+
+/// The hash of all blocks, as they come.
+pub(super) fn hash_blocks(blocks: &Receiver<Block>) -> String {
+    let mut hash = Sha256::new();
+    while let Ok(block) = blocks.recv() {
+        hash.update(&**block);
+    }
+    checksum::hex(&hash.finalize())
 }
 
 /// A new file that knows the hash of everything written to it.

@@ -10,6 +10,7 @@ mod compare_tables;
 pub mod comparison;
 mod copier;
 mod create;
+mod hashed;
 mod health;
 mod inspect;
 mod intent;

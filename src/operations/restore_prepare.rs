@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::blocks;
+use super::hashed;
 use super::intent::read_header;
 use super::restore_targets::{Guard, Hold, Target};
 use super::set_files::Job;
@@ -38,10 +39,12 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, first: bool, monitor: &M
     let ready = match target.hold {
         Hold::Delta { mut live, facts } => {
             let size = job.file.metadata().context("look at", &job.file)?.len();
-            let mut file = io::BufReader::with_capacity(1 << 20, File::open(&job.file).context("open", &job.file)?);
+            let mut file = File::open(&job.file).context("open", &job.file)?;
             let pages = size / u64::from(facts.page_size);
-            let delta = page_writer::write_delta(&live, &facts, &mut file, pages, &mut |n| monitor.advance(&job.source, n))?;
-            require_hash(&job, &checksum::hex(&delta.sha256))?;
+            let (delta, sha256) = hashed::aside(&mut file, |backup| {
+                page_writer::write_delta(&live, &facts, backup, pages, &mut |n| monitor.advance(&job.source, n))
+            })?;
+            require_hash(&job, &sha256)?;
             live.flush()?;
             live.ignore_cancellation();
             match delta.pages_written {

@@ -8,11 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use sha2::{Digest, Sha256};
-
-use super::blocks::{IN_FLIGHT, panicked};
+use super::blocks::{IN_FLIGHT, hash_blocks, panicked};
 use super::read_back;
-use crate::backup_set::checksum;
 use crate::direct_io::{Block, Writer};
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
@@ -62,7 +59,7 @@ impl Tee<'_> {
         thread::scope(|scope| {
             let (tell, written) = channel();
             let (to_file, writer) = consumer(scope, "backup-writer", move |blocks| write(out, &blocks, &tell))?;
-            let (to_hash, hasher) = consumer(scope, "backup-hash", |blocks| hash(&blocks))?;
+            let (to_hash, hasher) = consumer(scope, "backup-hash", |blocks| hash_blocks(&blocks))?;
             let reader = handle.map(|handle| follower(scope, target, handle, written, monitor)).transpose()?;
             let produced = produce(&mut |block| {
                 monitor.check()?;
@@ -123,12 +120,4 @@ fn write(mut out: Writer, blocks: &Receiver<Block>, tell: &Sender<u64>) -> io::R
         let _ = tell.send(out.length());
     }
     out.finish()
-}
-
-fn hash(blocks: &Receiver<Block>) -> String {
-    let mut hash = Sha256::new();
-    while let Ok(block) = blocks.recv() {
-        hash.update(&**block);
-    }
-    checksum::hex(&hash.finalize())
 }

@@ -4,8 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags, params};
-use sha2::{Digest, Sha256};
+use rusqlite::{Connection, OpenFlags, Statement, params};
 
 use super::connection::{Facts, Live, Patience, immutable_uri};
 use super::failure::translate;
@@ -18,8 +17,6 @@ use crate::error::{Code, Error, Result};
 pub struct Delta {
     /// Pages that differed; 0: nothing was written and there is nothing to commit.
     pub pages_written: u64,
-    /// Of all bytes that were read from the backup.
-    pub sha256: [u8; 32],
     /// The schema cookie the database will have; unchanged if nothing was written.
     pub cookie: u32,
 }
@@ -30,40 +27,97 @@ const LOCK_BYTE: u64 = 1 << 30;
 /// Makes the locked database equal to the backup read from `backup`, writing only pages that differ. Both must have
 /// the same [`header::Layout`]. Nothing is durable before the commit. `wrote` hears of the bytes gone through.
 pub fn write_delta(live: &Live, facts: &Facts, backup: &mut dyn Read, pages: u64, wrote: &mut dyn FnMut(u64)) -> Result<Delta> {
-    let mut hash = Sha256::new();
-    let page_size = facts.page_size as usize;
-    let lock_page = LOCK_BYTE / u64::from(facts.page_size) + 1;
-    let mut page = vec![0u8; page_size];
-    let mut page1 = Vec::new();
-    let mut written = 0;
-    for number in 1..=pages {
-        if number % 256 == 0 {
-            live.monitor().check()?;
-        }
-        backup.read_exact(&mut page).map_err(|e| Error::io(e, "read the backup of", live.path()))?;
-        hash.update(&page);
+    let mut backup = Pages { inner: backup, size: facts.page_size as usize, wrote, live, page: Vec::new() };
+    let mut compared = compare(live, facts, &mut backup, pages)?;
+    let mut written = compared.differing.len() as u64;
+    for (number, page) in std::mem::take(&mut compared.differing) {
+        put(live, number, Some(&page))?;
+    }
+    let mut live_page =
+        live.connection().prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1").map_err(|e| live.translate(e, "read"))?;
+    for number in compared.next..=pages {
+        let page = backup.next(number)?;
         if number == 1 {
-            page1.clone_from(&page);
-        } else if number != lock_page && !equals_live(live, facts, number, &page)? {
-            put(live, number, Some(&page))?;
+            compared.page1 = page.to_vec();
+        } else if number != lock_page(facts) && !equals_live(live, facts, &mut live_page, number, page)? {
+            put(live, number, Some(page))?;
             written += 1;
         }
-        wrote(page_size as u64);
     }
+    drop(live_page);
     written += empty_the_tail(live, facts, pages)?;
-    let (page1_written, cookie) = write_page1(live, facts, &page1, pages, written > 0)?;
-    Ok(Delta { pages_written: written + page1_written, sha256: hash.finalize().into(), cookie })
+    let (page1_written, cookie) = write_page1(live, facts, &compared.page1, pages, written > 0)?;
+    Ok(Delta { pages_written: written + page1_written, cookie })
 }
 
-fn equals_live(live: &Live, facts: &Facts, number: u64, page: &[u8]) -> Result<bool> {
+/// The page in which the lock byte lies.
+fn lock_page(facts: &Facts) -> u64 {
+    LOCK_BYTE / u64::from(facts.page_size) + 1
+}
+
+/// The pages of a backup, one after the other.
+struct Pages<'a> {
+    inner: &'a mut dyn Read,
+    size: usize,
+    wrote: &'a mut dyn FnMut(u64),
+    live: &'a Live,
+    page: Vec<u8>,
+}
+
+impl Pages<'_> {
+    /// The next page, which is number `number`.
+    fn next(&mut self, number: u64) -> Result<&[u8]> {
+        if number.is_multiple_of(256) {
+            self.live.monitor().check()?;
+        }
+        self.page.resize(self.size, 0);
+        self.inner.read_exact(&mut self.page).map_err(|e| Error::io(e, "read the backup of", self.live.path()))?;
+        (self.wrote)(self.size as u64);
+        Ok(&self.page)
+    }
+}
+
+/// Bytes of differing pages that are held in memory at most.
+const HELD: usize = 16 << 20;
+
+/// How far the two were compared, and what differs so far.
+struct Compared {
+    /// The backup's first page; it is not among the others.
+    page1: Vec<u8>,
+    /// Number and content in the backup.
+    differing: Vec<(u64, Vec<u8>)>,
+    /// The first page that was not compared.
+    next: u64,
+}
+
+/// Compares live and backup in one scan, which takes a third of the time that it takes to ask for every page. Nothing may be
+/// written meanwhile, so it ends early where much differs.
+fn compare(live: &Live, facts: &Facts, backup: &mut Pages<'_>, pages: u64) -> Result<Compared> {
+    let mut found = Compared { page1: Vec::new(), differing: Vec::new(), next: 1 };
+    let translate = |e| live.translate(e, "read");
+    let mut statement = live.connection().prepare("SELECT data FROM sqlite_dbpage").map_err(translate)?;
+    let mut rows = statement.query([]).map_err(translate)?;
+    while found.next <= pages.min(facts.page_count) && found.differing.len() * backup.size < HELD {
+        let Some(row) = rows.next().map_err(translate)? else { break };
+        let number = found.next;
+        let theirs = backup.next(number)?;
+        let same = row.get_ref(0).and_then(|data| Ok(data.as_blob()? == theirs)).map_err(translate)?;
+        match number {
+            1 => found.page1 = theirs.to_vec(),
+            _ if same || number == lock_page(facts) => {}
+            _ => found.differing.push((number, theirs.to_vec())),
+        }
+        found.next += 1;
+    }
+    Ok(found)
+}
+
+fn equals_live(live: &Live, facts: &Facts, live_page: &mut Statement<'_>, number: u64, page: &[u8]) -> Result<bool> {
     if number > facts.page_count {
         return Ok(false);
     }
-    let same = || -> rusqlite::Result<bool> {
-        let mut statement = live.connection().prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-        statement.query_row([number as i64], |r| Ok(r.get_ref(0)?.as_blob()? == page))
-    };
-    same().map_err(|e| live.translate(e, "read"))
+    let same = live_page.query_row([number as i64], |r| Ok(r.get_ref(0)?.as_blob()? == page));
+    same.map_err(|e| live.translate(e, "read"))
 }
 
 fn put(live: &Live, number: u64, data: Option<&[u8]>) -> Result<()> {
@@ -81,9 +135,8 @@ fn empty_the_tail(live: &Live, facts: &Facts, pages: u64) -> Result<u64> {
     if facts.page_count <= pages {
         return Ok(0);
     }
-    let lock_page = LOCK_BYTE / u64::from(facts.page_size) + 1;
     let zeros = vec![0u8; facts.page_size as usize];
-    for number in (pages + 1..=facts.page_count).filter(|n| *n != lock_page) {
+    for number in (pages + 1..=facts.page_count).filter(|n| *n != lock_page(facts)) {
         if number % 256 == 0 {
             live.monitor().check()?;
         }
