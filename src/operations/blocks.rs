@@ -10,7 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::backup_set::checksum;
-use crate::direct_io::{AlignedBytes, Block};
+use crate::direct_io::{self, AlignedBytes, Block};
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
@@ -53,6 +53,31 @@ pub(super) fn hash_blocks(blocks: &Receiver<Block>) -> String {
         hash.update(&**block);
     }
     checksum::hex(&hash.finalize())
+}
+
+/// Reads a file through, for whoever is about to read it in another order: SQLite goes along its trees, and a disk answers that
+/// twenty times more slowly (measured: 600 MB, 9.7 s instead of 0.3 s).
+pub(super) fn read_in_order(path: &Path, monitor: &Monitor) -> Result<()> {
+    let mut file = File::open(path).context("open", path)?;
+    let mut buffer = vec![0u8; 256 << 10];
+    loop {
+        monitor.check()?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io(e, "read", path)),
+        }
+    }
+}
+
+/// Has what is read next of a file come from the disk. What can't be opened is found out by whoever reads it.
+pub(super) fn forget_cached(path: &Path) {
+    if !durable::is_irregular(path)
+        && let Ok(file) = File::open(path)
+    {
+        direct_io::forget_cached(&file, 0, 0);
+    }
 }
 
 /// A new file that knows the hash of everything written to it.

@@ -70,7 +70,11 @@ fn nearest(timestamp: Timestamp, mut there: Vec<Timestamp>) -> Vec<Timestamp> {
 pub(super) fn inspect_set(project: &Project, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
     let dir = &project.backup_dir;
     let mut warnings = Vec::new();
-    let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
+    let mut inspect = |copy: &Copy| {
+        blocks::forget_cached(&copy.path);
+        inspect_copy(copy, monitor, &mut warnings)
+    };
+    let mut files = copies(dir, set).iter().map(&mut inspect).collect::<Result<Vec<_>>>()?;
     files.extend(inspect_metadata(set, project, &mut warnings));
     let promised = set.metadata().is_some_and(|m| m.compressed);
     // What is there and is no regular file is damage; the catalog counts only regular ones.
@@ -151,7 +155,11 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
     let is_sqlite = copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?;
     let label = copy.source.as_deref().unwrap_or(&copy.file);
     let hash = || blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(label, n));
-    let check = || (is_sqlite && !is_damaged).then(|| health::check_copy(&copy.path)).transpose();
+    let check = || {
+        (is_sqlite && !is_damaged)
+            .then(|| blocks::read_in_order(&copy.path, monitor).and_then(|()| health::check_copy(&copy.path)))
+            .transpose()
+    };
     let (hashed, checked) = blocks::both(hash, check)?;
     let (hash, size) = hashed?;
     if let Some(wanted) = copy.record.as_ref().map(|r| r.size).filter(|s| *s != size) {

@@ -56,12 +56,13 @@ mod tests {
     fn what_is_on_the_disk_is_hashed_to_its_end_whatever_the_writer_says() -> std::result::Result<(), Box<dyn Error>> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("x");
-        let bytes: Vec<u8> = (0..100u32 << 20).map(|n| (n >> 12) as u8).collect();
+        let bytes: Vec<u8> = (0..40u32 << 20).map(|n| (n >> 12) as u8).collect();
         let mut out = File::create_new(&path)?;
         let handle = out.try_clone()?;
         let (tell, written) = channel();
         let hashed = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| follow(&path, &handle, &written, &Monitor::default()));
+            let path = &path;
+            let reader = scope.spawn(move || follow(path, &handle, &written, &Monitor::default()));
             for (i, part) in bytes.chunks(5 << 20).enumerate() {
                 out.write_all(part)?;
                 tell.send(((i + 1) * part.len()).min(bytes.len()) as u64)?;
