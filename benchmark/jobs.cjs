@@ -65,6 +65,17 @@ const jobs = {
       if (length !== Number(expected)) throw new Error(`${length} sets listed, not ${expected}`)
     }
   },
+  hash: (file) => async () => void await sha256(file),
+  check: (file) => {
+    const Database = require('better-sqlite3')
+    new Database(':memory:').close()
+    return async () => {
+      const db = new Database(file, { readonly: true })
+      const verdict = db.pragma('quick_check', { simple: true })
+      db.close()
+      if (verdict !== 'ok') throw new Error(verdict)
+    }
+  },
   load: (name) => async () => void require(name === 'ours' ? ours : name),
   chain: (source, folder, archive) => {
     const Database = require('better-sqlite3')

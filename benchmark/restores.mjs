@@ -77,6 +77,13 @@ export async function setUpCopy(p) {
 
 const checker = (id, name, needs, command) => ({ id, name, needs, command, prepare: () => undefined, result: (p) => made(p.variant('base')) })
 
+/** What nobody who checks a copy can do without, each by itself. */
+export const parts = [
+  checker('hash', 'SHA-256 of the database, once: node:crypto', [], (p) => job('hash', p.variant('base'))),
+  checker('check', 'quick_check of it, once: better-sqlite3', [], (p) => job('check', p.variant('base'))),
+  { ...checker('cp', 'cp + fsync of it †', [], (p) => ({ ...shell('cp -- "$1" copy.db\nsync copy.db', p.variant('base')), cwd: p.out })), prepare: (p) => p.clearOut() },
+]
+
 export const verify = [
   checker('api', 'verifyBackup', [], (p) => job('verify', p.project, p.timestamp)),
   checker('command', 'aqe-backup verify', [], (p) => ours('verify', '--root', p.project, p.timestamp)),

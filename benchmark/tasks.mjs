@@ -1,6 +1,6 @@
 // The tasks, in the order in which they are run.
 import { archive, beside, create } from './contenders.mjs'
-import { fromArchive, restore, setUpArchive, setUpCopy, verify } from './restores.mjs'
+import { fromArchive, parts, restore, setUpArchive, setUpCopy, verify } from './restores.mjs'
 import { growth, small } from './small.mjs'
 
 const ownSet = (compress) => async (p) => {
@@ -10,6 +10,7 @@ const ownSet = (compress) => async (p) => {
 
 /** Those that are done for each size and journal mode. */
 const sized = [
+  { name: 'parts', title: 'What the parts cost, each alone', setup: (p) => p.putLive('base'), contenders: parts },
   { name: 'create', title: 'Back up, without an archive', setup: (p) => p.putLive('base'), contenders: create },
   { name: 'archive', title: 'Back up, with an archive', setup: (p) => p.putLive('base'), contenders: archive },
   { name: 'verify', title: 'Verify a backup', setup: async (p) => {
