@@ -13,4 +13,5 @@ mod results;
 mod runtime;
 mod safety;
 mod signal;
+mod slices;
 mod verbs;

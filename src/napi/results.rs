@@ -196,6 +196,8 @@ impl From<op::RestoredDatabase> for RestoredDatabase {
 
 /// One set in a listing.
 #[napi(object, object_from_js = false)]
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BackupInfo {
     /// The set's name, `YYYYMMDD-HHMMSS` in UTC.
     pub timestamp: String,
@@ -209,6 +211,7 @@ pub struct BackupInfo {
     pub size: i64,
     /// The set's record; absent if there is none, or none that can be read.
     #[napi(ts_type = "BackupMetadata")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Value>,
     /// The kind of the set; `automated` if it says nothing.
     #[napi(ts_type = "BackupKind")]
@@ -219,6 +222,14 @@ pub struct BackupInfo {
     pub archive_only: bool,
     /// Every file that the set should have is there, with the right size. Contents are for `verifyBackup`.
     pub complete: bool,
+}
+
+impl BackupInfo {
+    /// What `JSON.parse` makes it of.
+    pub fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string(self)
+            .map_err(|e| Error::new(Code::IoError, format!("backup {} can't be listed: {e}", self.timestamp)).caused_by(e))
+    }
 }
 
 impl From<op::BackupInfo> for BackupInfo {

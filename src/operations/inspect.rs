@@ -22,6 +22,7 @@ use crate::sqlite::header;
 use crate::sqlite::health::{self, Verdict};
 use crate::sqlite::raw_file;
 use crate::store::catalog::{self, SetEntry};
+use crate::store::record;
 
 /// Whether the set is there, complete, undamaged, and has a checksum for every file. `BACKUP_NOT_FOUND` is false too;
 /// failures of the surroundings are errors.
@@ -202,7 +203,7 @@ pub(super) fn read_sidecar(path: &Path, strict: bool) -> Result<Option<Option<St
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.context("read", &sidecar)?,
     };
-    let bytes = catalog::limited(file, checksum::SIDECAR_LIMIT).context("read", &sidecar)?;
+    let bytes = record::limited(file, checksum::SIDECAR_LIMIT).context("read", &sidecar)?;
     let of = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Some(bytes.and_then(|bytes| parse_sidecar(&bytes, &of, strict))))
 }

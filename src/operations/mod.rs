@@ -40,7 +40,7 @@ pub use create::create;
 pub use health::check;
 pub use health::types::*;
 pub use inspect::{inspect, verify};
-pub use list::{info, list};
+pub use list::{info, list, list_as};
 pub use preview::{preview, preview_archive};
 pub use recover::recover;
 pub use restore::{restore, restore_archive};
