@@ -9,6 +9,7 @@ mod helper;
 mod options;
 mod pool;
 mod progress;
+mod record;
 mod results;
 mod runtime;
 mod safety;

@@ -6,8 +6,9 @@ use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use serde_json::{Map, Number, Value};
 
+use super::record::Record;
 use super::runtime::Finished;
-use crate::backup_set::metadata::{Kind, Metadata};
+use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error};
 use crate::operations as op;
@@ -212,7 +213,7 @@ pub struct BackupInfo {
     /// The set's record; absent if there is none, or none that can be read.
     #[napi(ts_type = "BackupMetadata")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Value>,
+    pub metadata: Option<Record>,
     /// The kind of the set; `automated` if it says nothing.
     #[napi(ts_type = "BackupKind")]
     pub kind: &'static str,
@@ -240,7 +241,7 @@ impl From<op::BackupInfo> for BackupInfo {
             files: u32::try_from(i.files.len()).unwrap_or(u32::MAX),
             paths: paths(&i.files),
             size: bytes(i.size),
-            metadata: i.metadata.as_ref().and_then(metadata),
+            metadata: i.metadata.map(Record),
             kind: i.kind.as_str(),
             compressed: i.compressed,
             archive_only: i.archive_only,
@@ -663,13 +664,9 @@ fn bytes(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn metadata(metadata: &Metadata) -> Option<Value> {
-    serde_json::to_value(metadata).ok().map(plain)
-}
-
 /// JSON as `JSON.parse` would give it: large integers as numbers, not as BigInt. A key `__proto__` is left out, since setting it
 /// would not make a property.
-fn plain(value: Value) -> Value {
+pub fn plain(value: Value) -> Value {
     match value {
         Value::Number(n) if n.as_i64().is_none_or(|i| i32::try_from(i).is_err()) => {
             n.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number)

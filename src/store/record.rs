@@ -64,7 +64,8 @@ fn content(path: &Path, limit: u64) -> Result<Content> {
     if !found.is_file() {
         return Ok(Content::Irregular);
     }
-    Ok(limited(file, limit).context("read", path)?.map_or(Content::TooLong, Content::Bytes))
+    let bytes = no_more(file, limit, found.len()).context("read", path)?;
+    Ok(bytes.map_or(Content::TooLong, Content::Bytes))
 }
 
 /// Opens what is there, follows no symlink, and does not wait for a writer of a fifo.
@@ -84,7 +85,13 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// All of a file; `None` if it has more than `limit` bytes.
 pub fn limited(file: File, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
+    no_more(file, limit, 0)
+}
+
+/// The same of a file that has `likely` bytes: without that it takes many small reads.
+fn no_more(file: File, limit: u64, likely: u64) -> io::Result<Option<Vec<u8>>> {
+    let room = usize::try_from(likely.min(limit) + 1).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(room);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
