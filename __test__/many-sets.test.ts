@@ -138,6 +138,15 @@ test('many sets without checksums cost no more looks at the folder than a few', 
   }
 });
 
+test('many sets that are verified, sound or damaged, cost no more looks at the folder than a few', { timeout: 120_000 }, async (t) => {
+  needStrace();
+  const spoil = (p: Project, timestamp: string): void => fs.appendFileSync(path.join(p.backups, `agentdb.db.backup.${timestamp}`), 'x');
+  for (const spoiled of [undefined, spoil]) {
+    const [few, many] = await Promise.all([2, 40].map((count) => callsAmong(t, count, () => ['verify', '--json'], spoiled)));
+    assert.equal(looks(many!), looks(few!));
+  }
+});
+
 test('of one set that is asked for the record is read, and of the others nothing', { timeout: 120_000 }, async (t) => {
   needStrace();
   const calls = await callsAmong(t, 40, (stamps) => ['info', stamps[20]!, '--json']);

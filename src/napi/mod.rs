@@ -6,10 +6,10 @@
 mod api;
 mod error;
 mod helper;
+mod listing;
 mod options;
 mod pool;
 mod progress;
-mod record;
 mod results;
 mod runtime;
 mod safety;

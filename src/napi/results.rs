@@ -6,7 +6,6 @@ use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use serde_json::{Map, Number, Value};
 
-use super::record::Record;
 use super::runtime::Finished;
 use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
@@ -192,61 +191,6 @@ impl RestoreResult {
 impl From<op::RestoredDatabase> for RestoredDatabase {
     fn from(d: op::RestoredDatabase) -> Self {
         RestoredDatabase { source: d.source, action: d.action.as_str(), pages_written: bytes(d.pages_written) }
-    }
-}
-
-/// One set in a listing.
-#[napi(object, object_from_js = false)]
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackupInfo {
-    /// The set's name, `YYYYMMDD-HHMMSS` in UTC.
-    pub timestamp: String,
-    /// When it was made: ISO 8601, UTC; the timestamp, for a set whose metadata doesn't say.
-    pub date: String,
-    /// How many database copies it has; 1 for an archive-only set.
-    pub files: u32,
-    /// Absolute paths of the database copies; of an archive-only set, the archive's.
-    pub paths: Vec<String>,
-    /// Bytes of all these, together.
-    pub size: i64,
-    /// The set's record; absent if there is none, or none that can be read.
-    #[napi(ts_type = "BackupMetadata")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Record>,
-    /// The kind of the set; `automated` if it says nothing.
-    #[napi(ts_type = "BackupKind")]
-    pub kind: &'static str,
-    /// Whether it has an archive.
-    pub compressed: bool,
-    /// Only the archive is left; `restoreBackup` unpacks it.
-    pub archive_only: bool,
-    /// Every file that the set should have is there, with the right size. Contents are for `verifyBackup`.
-    pub complete: bool,
-}
-
-impl BackupInfo {
-    /// What `JSON.parse` makes it of.
-    pub fn to_json(&self) -> Result<String, Error> {
-        serde_json::to_string(self)
-            .map_err(|e| Error::new(Code::IoError, format!("backup {} can't be listed: {e}", self.timestamp)).caused_by(e))
-    }
-}
-
-impl From<op::BackupInfo> for BackupInfo {
-    fn from(i: op::BackupInfo) -> Self {
-        BackupInfo {
-            timestamp: i.timestamp.to_string(),
-            date: i.date,
-            files: u32::try_from(i.files.len()).unwrap_or(u32::MAX),
-            paths: paths(&i.files),
-            size: bytes(i.size),
-            metadata: i.metadata.map(Record),
-            kind: i.kind.as_str(),
-            compressed: i.compressed,
-            archive_only: i.archive_only,
-            complete: i.complete,
-        }
     }
 }
 
@@ -651,7 +595,7 @@ fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn paths(all: &[PathBuf]) -> Vec<String> {
+pub fn paths(all: &[PathBuf]) -> Vec<String> {
     all.iter().map(|p| path(p)).collect()
 }
 
@@ -660,7 +604,7 @@ fn name(set: Option<Timestamp>) -> Option<String> {
 }
 
 /// Counts go out signed: napi makes a BigInt of an unsigned 64-bit number.
-fn bytes(n: u64) -> i64 {
+pub fn bytes(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 

@@ -4,8 +4,9 @@ use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 
 use super::error::{Caught, Failure, Result};
+use super::listing;
 use super::options::{self, Call, Options, Project};
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::runtime::{rejected, start};
 use super::safety::Local;
 use super::slices;
@@ -124,7 +125,7 @@ impl Base {
             Err(failure) => return rejected(env, failure),
         };
         let job = move |context: &Context| {
-            let rows = op::list_as(context, archives, |info| BackupInfo::from(info).to_json())?;
+            let rows = op::list_as(context, archives, |info| listing::row(&info))?;
             giver.give(rows.into_iter().collect::<Result<_, Error>>()?, &context.monitor)
         };
         start(env, Ok(call), job, move |env, finished| taker.end(env, finished.result?).caught(env))

@@ -39,7 +39,7 @@ pub use comparison::*;
 pub use create::create;
 pub use health::check;
 pub use health::types::*;
-pub use inspect::{inspect, verify};
+pub use inspect::{inspect, inspect_all, verify};
 pub use list::{info, list, list_as};
 pub use preview::{preview, preview_archive};
 pub use recover::recover;
