@@ -142,6 +142,7 @@ test('a set that is being published, or removed, is listed whole or not at all',
     for (const b of await backup.listBackups({ root: p.root, archives: true })) {
       seen++;
       assert.ok(b.complete, `${b.timestamp} is listed with ${b.files} of 3 files`);
+      assert.ok(b.compressed || !b.metadata?.compressed, `${b.timestamp} is listed without its archive`);
     }
   }
   await writer;

@@ -106,9 +106,9 @@ pub fn in_use(timestamp: Timestamp) -> String {
     format!("{IN_USE}{timestamp}")
 }
 
-/// Whether a file is called so.
-pub fn is_in_use(name: &str) -> bool {
-    name.strip_prefix(IN_USE).is_some_and(|t| t.parse::<Timestamp>().is_ok())
+/// Which set the file called `name` says is in use.
+pub fn parse_in_use(name: &str) -> Option<Timestamp> {
+    name.strip_prefix(IN_USE)?.parse().ok()
 }
 
 /// What marker the folder called `name` is.

@@ -20,20 +20,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(ctx: &Context, a: Arguments) -> Result<Answer> {
-    let asked = a.timestamp.is_some();
-    let timestamps = match a.timestamp {
-        Some(t) => vec![t],
-        None => operations::list(ctx, true)?.iter().map(|b| b.timestamp.to_string()).collect(),
+    let inspections = match a.timestamp {
+        Some(t) => vec![operations::inspect(ctx, &t)?],
+        None => operations::inspect_all(ctx)?,
     };
-    if timestamps.is_empty() {
+    if inspections.is_empty() {
         return Err(Error::new(Code::BackupNotFound, "there are no backups to verify; make one with `aqe-backup create`"));
     }
-    let inspect = |t: &String| match operations::inspect(ctx, t) {
-        // A clean-up that ran meanwhile has removed it.
-        Err(e) if e.code == Code::BackupNotFound && !asked => None,
-        other => Some(other),
-    };
-    let inspections = timestamps.iter().filter_map(inspect).collect::<Result<Vec<_>>>()?;
     let exit = if inspections.iter().all(|i| i.ok) { 0 } else { exit_code(Code::BackupDamaged) };
     Ok(Answer { document: document(&inspections), text: text(&inspections), exit })
 }

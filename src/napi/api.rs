@@ -5,7 +5,7 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 
 use super::options::{self, Call, Project};
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::runtime::start;
 use super::safety::Local;
 use super::verbs::{Answer, Base};
@@ -46,7 +46,7 @@ pub fn restore_backup<'env>(env: &'env Env, timestamp: Unknown<'env>, options: U
 /// Lists the sets, newest first. Takes no lock and opens no database. A folder that is missing is an empty list; one that cannot
 /// be read rejects (`PERMISSION_DENIED`, `IO_ERROR`).
 #[napi(ts_args_type = "options?: ListBackupsOptions | null", ts_return_type = "Promise<BackupInfo[]>")]
-pub fn list_backups<'env>(env: &'env Env, options: Unknown<'env>) -> Answer<'env, Vec<BackupInfo>> {
+pub fn list_backups<'env>(env: &'env Env, options: Unknown<'env>) -> Answer<'env, Local> {
     Base::none().list(env, &options)
 }
 

@@ -211,6 +211,30 @@ export interface DatabaseRecord {
   [key: string]: unknown
 }
 
+/** One set in a listing. */
+export interface BackupInfo {
+  /** The set's name, `YYYYMMDD-HHMMSS` in UTC. */
+  timestamp: string
+  /** When it was made: ISO 8601, UTC; the timestamp, for a set whose metadata doesn't say. */
+  date: string
+  /** How many database copies it has; 1 for an archive-only set. */
+  files: number
+  /** Absolute paths of the database copies; of an archive-only set, the archive's. */
+  paths: Array<string>
+  /** Bytes of all these, together. */
+  size: number
+  /** The set's record; absent if there is none, or none that can be read. */
+  metadata?: BackupMetadata
+  /** The kind of the set; `automated` if it says nothing. */
+  kind: BackupKind
+  /** Whether it has an archive. */
+  compressed: boolean
+  /** Only the archive is left; `restoreBackup` unpacks it. */
+  archiveOnly: boolean
+  /** Every file that the set should have is there, with the right size. Contents are for `verifyBackup`. */
+  complete: boolean
+}
+
 /** The record of a set: `backup-metadata.<timestamp>.json`, parsed. Sets of older tools have the first seven keys only. */
 export interface BackupMetadata {
   /** The set's name. */

@@ -5,7 +5,7 @@ use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use napi::sys;
 use napi_derive::napi;
 
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
+use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
 use super::safety::Local;
 use super::verbs::{Answer, Base};
 
@@ -65,7 +65,7 @@ impl BackupHelper {
     /// Lists the sets, newest first. Takes no lock and opens no database. A folder that is missing is an empty list; one that cannot
     /// be read rejects (`PERMISSION_DENIED`, `IO_ERROR`).
     #[napi(ts_args_type = "options?: ListBackupsOptions | null", ts_return_type = "Promise<BackupInfo[]>")]
-    pub fn list_backups<'env>(&self, env: &'env Env, options: Unknown<'env>) -> Answer<'env, Vec<BackupInfo>> {
+    pub fn list_backups<'env>(&self, env: &'env Env, options: Unknown<'env>) -> Answer<'env, Local> {
         self.base.list(env, &options)
     }
 

@@ -6,6 +6,7 @@
 mod api;
 mod error;
 mod helper;
+mod listing;
 mod options;
 mod pool;
 mod progress;
@@ -13,4 +14,5 @@ mod results;
 mod runtime;
 mod safety;
 mod signal;
+mod slices;
 mod verbs;

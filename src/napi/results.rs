@@ -7,7 +7,7 @@ use napi_derive::napi;
 use serde_json::{Map, Number, Value};
 
 use super::runtime::Finished;
-use crate::backup_set::metadata::{Kind, Metadata};
+use crate::backup_set::metadata::Kind;
 use crate::backup_set::timestamp::Timestamp;
 use crate::error::{Code, Error};
 use crate::operations as op;
@@ -191,50 +191,6 @@ impl RestoreResult {
 impl From<op::RestoredDatabase> for RestoredDatabase {
     fn from(d: op::RestoredDatabase) -> Self {
         RestoredDatabase { source: d.source, action: d.action.as_str(), pages_written: bytes(d.pages_written) }
-    }
-}
-
-/// One set in a listing.
-#[napi(object, object_from_js = false)]
-pub struct BackupInfo {
-    /// The set's name, `YYYYMMDD-HHMMSS` in UTC.
-    pub timestamp: String,
-    /// When it was made: ISO 8601, UTC; the timestamp, for a set whose metadata doesn't say.
-    pub date: String,
-    /// How many database copies it has; 1 for an archive-only set.
-    pub files: u32,
-    /// Absolute paths of the database copies; of an archive-only set, the archive's.
-    pub paths: Vec<String>,
-    /// Bytes of all these, together.
-    pub size: i64,
-    /// The set's record; absent if there is none, or none that can be read.
-    #[napi(ts_type = "BackupMetadata")]
-    pub metadata: Option<Value>,
-    /// The kind of the set; `automated` if it says nothing.
-    #[napi(ts_type = "BackupKind")]
-    pub kind: &'static str,
-    /// Whether it has an archive.
-    pub compressed: bool,
-    /// Only the archive is left; `restoreBackup` unpacks it.
-    pub archive_only: bool,
-    /// Every file that the set should have is there, with the right size. Contents are for `verifyBackup`.
-    pub complete: bool,
-}
-
-impl From<op::BackupInfo> for BackupInfo {
-    fn from(i: op::BackupInfo) -> Self {
-        BackupInfo {
-            timestamp: i.timestamp.to_string(),
-            date: i.date,
-            files: u32::try_from(i.files.len()).unwrap_or(u32::MAX),
-            paths: paths(&i.files),
-            size: bytes(i.size),
-            metadata: i.metadata.as_ref().and_then(metadata),
-            kind: i.kind.as_str(),
-            compressed: i.compressed,
-            archive_only: i.archive_only,
-            complete: i.complete,
-        }
     }
 }
 
@@ -639,7 +595,7 @@ fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn paths(all: &[PathBuf]) -> Vec<String> {
+pub fn paths(all: &[PathBuf]) -> Vec<String> {
     all.iter().map(|p| path(p)).collect()
 }
 
@@ -648,17 +604,13 @@ fn name(set: Option<Timestamp>) -> Option<String> {
 }
 
 /// Counts go out signed: napi makes a BigInt of an unsigned 64-bit number.
-fn bytes(n: u64) -> i64 {
+pub fn bytes(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-fn metadata(metadata: &Metadata) -> Option<Value> {
-    serde_json::to_value(metadata).ok().map(plain)
 }
 
 /// JSON as `JSON.parse` would give it: large integers as numbers, not as BigInt. A key `__proto__` is left out, since setting it
 /// would not make a property.
-fn plain(value: Value) -> Value {
+pub fn plain(value: Value) -> Value {
     match value {
         Value::Number(n) if n.as_i64().is_none_or(|i| i32::try_from(i).is_err()) => {
             n.as_f64().and_then(Number::from_f64).map_or(Value::Null, Value::Number)

@@ -3,10 +3,13 @@
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 
-use super::error::{Failure, Result};
+use super::error::{Caught, Failure, Result};
+use super::listing;
 use super::options::{self, Call, Options, Project};
-use super::results::{BackupComparison, BackupInfo, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
-use super::runtime::start;
+use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
+use super::runtime::{rejected, start};
+use super::safety::Local;
+use super::slices;
 use crate::error::Error;
 use crate::operations::{self as op, Context, CreateOptions};
 use crate::store::retention::Rule;
@@ -112,14 +115,20 @@ impl Base {
     }
 
     /// listBackups
-    pub fn list<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Vec<BackupInfo>> {
-        let read = self.options(env, value, &Options::LIST).and_then(|(call, options)| Ok((call, options.archives()?)));
-        let (call, archives) = match read {
-            Ok((call, archives)) => (Ok(call), archives),
-            Err(failure) => (Err(failure), false),
+    pub fn list<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Local> {
+        let read = || {
+            let (call, options) = self.options(env, value, &Options::LIST)?;
+            Ok((call, options.archives()?, slices::between(env).caught(env)?))
         };
-        let job = move |context: &Context| op::list(context, archives);
-        start(env, call, job, |_, finished| Ok(finished.result?.into_iter().map(BackupInfo::from).collect()))
+        let (call, archives, (giver, taker)) = match read() {
+            Ok(read) => read,
+            Err(failure) => return rejected(env, failure),
+        };
+        let job = move |context: &Context| {
+            let rows = op::list_as(context, archives, |info| listing::row(&info))?;
+            giver.give(rows.into_iter().collect::<Result<_, Error>>()?, &context.monitor)
+        };
+        start(env, Ok(call), job, move |env, finished| taker.end(env, finished.result?).caught(env))
     }
 
     /// verifyBackup

@@ -7,7 +7,7 @@ use serde_json::Map;
 use super::archive_run;
 use super::blocks::bad_disk;
 use super::copier::{Copier, Copy};
-use super::provenance::Provenance;
+use super::provenance::{Asked, Provenance};
 use super::shrinkage;
 use super::sources::{LINKED_TO, Source, State};
 use super::types::Context;
@@ -53,6 +53,7 @@ pub(super) fn capture(
     request: &Request,
     earlier: &[SetEntry],
 ) -> Result<Captured> {
+    let asked_of_git = Asked::about(&project.root);
     let staging = Staging::begin(lock)?;
     let labels: Vec<&str> = sources.iter().map(|s| s.database.source.as_str()).collect();
     let files: Vec<String> = names::assign(&labels).iter().map(|n| names::database(n, staging.timestamp)).collect();
@@ -73,7 +74,7 @@ pub(super) fn capture(
     }
     note_raw_damage(sources, &mut damages);
     note_links(project, sources, &mut records);
-    let mut metadata = describe(project, &staging, request, records);
+    let mut metadata = describe(project, &staging, request, asked_of_git.answered(), records);
     // A safety set says so too, or the sets after it would be compared with what it saved: the loss. Only whoever makes
     // a backup is told; a restore may well be the answer to the loss.
     let mut losses = Vec::new();
@@ -172,8 +173,7 @@ fn bounded_json(metadata: &mut Metadata, warnings: &mut Vec<String>) -> Result<V
     Ok(json)
 }
 
-fn describe(project: &Project, staging: &Staging, request: &Request, databases: Vec<DatabaseRecord>) -> Metadata {
-    let provenance = Provenance::of(&project.root);
+fn describe(project: &Project, staging: &Staging, request: &Request, provenance: Provenance, databases: Vec<DatabaseRecord>) -> Metadata {
     Metadata {
         timestamp: staging.timestamp.to_string(),
         date: staging.timestamp.to_iso(),

@@ -1,6 +1,6 @@
 //! clean and delete: remove old sets by the plan of `store::retention`, or one set by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::inspect;
@@ -14,6 +14,7 @@ use crate::durable;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 use crate::store::catalog::{self, SetEntry};
+use crate::store::folder;
 use crate::store::lock::StoreLock;
 use crate::store::pin;
 use crate::store::retention::{self, Fate, Rule, SetFacts};
@@ -51,7 +52,7 @@ pub(super) struct Cleaned {
 /// The same, under a lock that is held already. `trusted`: a set that has just been read back.
 pub(super) fn clean_locked(lock: &StoreLock, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Cleaned> {
     let mut planned = plan(&lock.dir, rule, trusted, monitor)?;
-    let listed = catalog::artefacts(&lock.dir)?;
+    let listed = folder::artefacts(&lock.dir)?;
     let mut failure = None;
     let mut done = 0;
     for (_, decision) in &planned {
@@ -79,43 +80,43 @@ fn now() -> Timestamp {
 fn plan(dir: &Path, rule: Rule, trusted: Option<Timestamp>, monitor: &Monitor) -> Result<Vec<(bool, CleanDecision)>> {
     let sets = catalog::scan(dir)?;
     let mut facts: Vec<SetFacts> = sets.iter().map(SetFacts::from).collect();
-    for f in &mut facts {
-        f.in_use = pin::is_held(dir, f.timestamp)?;
-    }
+    let held = pin::held(dir)?;
+    facts.iter_mut().for_each(|f| f.in_use = held.contains(&f.timestamp));
+    // One of each for each set, in the same order.
+    let place: HashMap<Timestamp, usize> = sets.iter().enumerate().map(|(i, s)| (s.timestamp, i)).collect();
     let mut known: BTreeSet<Timestamp> = trusted.into_iter().collect();
     loop {
         let decisions = retention::plan(&facts, rule, now());
         // What a set says of itself is enough to keep it, and not enough to remove another for its sake.
         let unsure = unsure(&sets, &facts, &decisions, &known);
         if unsure.is_empty() {
-            return Ok(decisions.into_iter().filter_map(|d| describe(&sets, &facts, d)).collect());
+            let described = decisions.into_iter().filter_map(|d| place.get(&d.timestamp).map(|i| describe(&sets[*i], &facts[*i], d)));
+            return Ok(described.collect());
         }
         for t in unsure {
             known.insert(t);
-            let (set, fact) = (sets.iter().find(|s| s.timestamp == t), facts.iter_mut().find(|f| f.timestamp == t));
-            if let (Some(set), Some(fact)) = (set, fact) {
-                make_sure(dir, set, fact, monitor)?;
+            if let Some(i) = place.get(&t) {
+                make_sure(dir, &sets[*i], &mut facts[*i], monitor)?;
             }
         }
     }
 }
 
-fn describe(sets: &[SetEntry], facts: &[SetFacts], d: retention::Decision) -> Option<(bool, CleanDecision)> {
-    let set = sets.iter().find(|s| s.timestamp == d.timestamp)?;
-    let SetFacts { kind, before_restore, .. } = *facts.iter().find(|f| f.timestamp == d.timestamp)?;
+fn describe(set: &SetEntry, facts: &SetFacts, d: retention::Decision) -> (bool, CleanDecision) {
+    let SetFacts { kind, before_restore, .. } = *facts;
     let frees = frees(set, d.fate);
     let decision = CleanDecision { timestamp: d.timestamp, kind, before_restore, fate: d.fate, frees, reason: d.reason };
-    Some((!set.archive_only(), decision))
+    (!set.archive_only(), decision)
 }
 
 /// Sets of which more must be known before anything is removed: the newest verified ones, whose bytes may have rotted
 /// since, and those that are to go and say what they are only inside their archive.
 fn unsure(sets: &[SetEntry], facts: &[SetFacts], decisions: &[retention::Decision], known: &BTreeSet<Timestamp>) -> Vec<Timestamp> {
-    let goes = |t: &Timestamp| decisions.iter().any(|d| d.timestamp == *t && d.fate != Fate::Keep);
-    if decisions.iter().all(|d| d.fate == Fate::Keep) {
+    let going: HashSet<Timestamp> = decisions.iter().filter(|d| d.fate != Fate::Keep).map(|d| d.timestamp).collect();
+    if going.is_empty() {
         return Vec::new();
     }
-    let silent = sets.iter().filter(|s| s.metadata.is_none() && s.archive.is_some()).map(|s| s.timestamp).filter(goes);
+    let silent = sets.iter().filter(|s| s.metadata.is_none() && s.archive.is_some()).map(|s| s.timestamp).filter(|t| going.contains(t));
     let shields = retention::shields(facts, now());
     silent.chain(shields).filter(|t| !known.contains(t)).collect()
 }

@@ -46,6 +46,8 @@ pub fn create(ctx: &Context, options: &CreateOptions) -> Result<CreateOutcome> {
     let captured = capture::capture(ctx, &project, &lock, &mut sources, &request, &earlier)?;
     drop(sources);
     drop(pins);
+    // Of many sets it takes much room, and the clean-up looks for itself.
+    drop(earlier);
 
     let pin = match options.pin.then(|| pin::Pin::take(&lock, captured.timestamp)).transpose() {
         Ok(pin) => pin,

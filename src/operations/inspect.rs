@@ -1,5 +1,6 @@
 //! verify and inspect: whether a set may be trusted: checksum files, metadata, sizes, hashes, structure, archive.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::sqlite::header;
 use crate::sqlite::health::{self, Verdict};
 use crate::sqlite::raw_file;
 use crate::store::catalog::{self, SetEntry};
+use crate::store::record;
 
 /// Whether the set is there, complete, undamaged, and has a checksum for every file. `BACKUP_NOT_FOUND` is false too;
 /// failures of the surroundings are errors.
@@ -43,6 +45,41 @@ pub fn inspect(ctx: &Context, timestamp: &str) -> Result<Inspection> {
     let inspection = inspect_set(&project, &set, &ctx.monitor)?;
     ctx.monitor.finish();
     Ok(inspection)
+}
+
+/// The same of every set there is, newest first. One that is removed meanwhile is left out.
+pub fn inspect_all(ctx: &Context) -> Result<Vec<Inspection>> {
+    let project = ctx.project()?;
+    let mut sets = catalog::scan(&project.backup_dir)?;
+    sets.reverse();
+    ctx.monitor.start(Phase::Verify, sets.iter().flat_map(|s| s.files.values()).sum());
+    let mut all = sets.iter().map(|set| inspect_set(&project, set, &ctx.monitor)).collect::<Result<Vec<_>>>()?;
+    if all.iter().any(|i| !i.ok) {
+        // They were listed long ago. What a clean-up has removed since, or cut down to its archive, is not damaged: all are
+        // listed once more, not each by itself.
+        let now: HashMap<Timestamp, SetEntry> = catalog::scan(&project.backup_dir)?.into_iter().map(|s| (s.timestamp, s)).collect();
+        all = all
+            .into_iter()
+            .zip(&sets)
+            .filter_map(|(i, then)| again(&project, i, then, &now, &ctx.monitor).transpose())
+            .collect::<Result<_>>()?;
+    }
+    ctx.monitor.finish();
+    Ok(all)
+}
+
+/// What is to be said of a set that was seen as `then` and is seen `now`.
+fn again(
+    project: &Project,
+    inspection: Inspection,
+    then: &SetEntry,
+    now: &HashMap<Timestamp, SetEntry>,
+    monitor: &Monitor,
+) -> Result<Option<Inspection>> {
+    let Some(set) = now.get(&then.timestamp) else { return Ok(inspection.ok.then_some(inspection)) };
+    let same =
+        (&set.files, &set.sidecars, set.archive, set.archive_only()) == (&then.files, &then.sidecars, then.archive, then.archive_only());
+    if inspection.ok || same { Ok(Some(inspection)) } else { inspect_set(project, set, monitor).map(Some) }
 }
 
 /// No set of that name, and those of nearly that name.
@@ -210,7 +247,7 @@ pub(super) fn read_sidecar(path: &Path, strict: bool) -> Result<Option<Option<St
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.context("read", &sidecar)?,
     };
-    let bytes = catalog::limited(file, checksum::SIDECAR_LIMIT).context("read", &sidecar)?;
+    let bytes = record::limited(file, checksum::SIDECAR_LIMIT).context("read", &sidecar)?;
     let of = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Some(bytes.and_then(|bytes| parse_sidecar(&bytes, &of, strict))))
 }

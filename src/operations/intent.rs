@@ -15,8 +15,8 @@ use crate::sqlite::connection::{Live, Patience};
 use crate::sqlite::header;
 use crate::sqlite::page_compare;
 use crate::sqlite::raw_file;
-use crate::store::catalog;
 use crate::store::lock::StoreLock;
+use crate::store::record;
 
 /// Format of the file.
 const VERSION: u32 = 2;
@@ -123,7 +123,7 @@ impl Intent {
             match fs::File::open(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(e) => return Err(Error::io(e, "read", &path)),
-                Ok(file) => catalog::limited(file, LIMIT).map_err(|e| Error::io(e, "read", &path))?,
+                Ok(file) => record::limited(file, LIMIT).map_err(|e| Error::io(e, "read", &path))?,
             }
         };
         let unreadable = |why: String| {

@@ -17,6 +17,7 @@ use crate::error::{Code, Error, IoContext, Result};
 use crate::project::{Project, quoted};
 use crate::store::catalog;
 use crate::store::lock::StoreLock;
+use crate::store::record;
 
 /// The intent with every path where it is now; `BACKUP_DAMAGED` if it asks for what no restore of ours would,
 /// `ERR_INVALID_ARG_VALUE` if it is another project's.
@@ -162,7 +163,7 @@ fn unpacked_record(folder: &Path, timestamp: Timestamp) -> Result<Option<Metadat
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(e, "read", &path)),
         Ok(file) => {
-            let bytes = catalog::limited(file, metadata::LIMIT).context("read", &path)?;
+            let bytes = record::limited(file, metadata::LIMIT).context("read", &path)?;
             bytes.map(|bytes| Metadata::parse(&bytes, &names::metadata(timestamp))).transpose()
         }
     }

@@ -11,9 +11,16 @@ use crate::store::catalog::{self, SetEntry};
 
 /// All sets, newest first; with `archives`, those too of which only the archive is left. A missing folder has none.
 pub fn list(ctx: &Context, archives: bool) -> Result<Vec<BackupInfo>> {
+    list_as(ctx, archives, |info| info)
+}
+
+/// What `each` makes of them, on several threads.
+pub fn list_as<T: Send>(ctx: &Context, archives: bool, each: impl Fn(BackupInfo) -> T + Sync) -> Result<Vec<T>> {
     let dir = ctx.project()?.backup_dir;
-    let sets = catalog::scan(&dir)?;
-    Ok(sets.into_iter().rev().filter(|s| archives || !s.archive_only()).map(|s| describe(&dir, s)).collect())
+    let wanted = |set: SetEntry| (archives || !set.archive_only()).then(|| each(describe(&dir, set)));
+    let mut sets = catalog::scan_as(&dir, wanted)?;
+    sets.reverse();
+    Ok(sets)
 }
 
 /// One set. `BACKUP_NOT_FOUND` if there is none of that name.

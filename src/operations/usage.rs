@@ -3,21 +3,21 @@
 use super::types::{Context, Share, Usage};
 use crate::backup_set::names::Artefact;
 use crate::error::Result;
-use crate::store::{catalog, space};
+use crate::store::{catalog, folder, space};
 
 /// Bytes by kind of file. A missing folder uses none.
 pub fn usage(ctx: &Context) -> Result<Usage> {
     let project = ctx.project()?;
     let dir = project.backup_dir;
     let mut usage = Usage { backup_dir: dir.clone(), ..Usage::default() };
-    for (_, artefact, _, size) in catalog::artefacts(&dir)? {
+    for (artefact, size) in folder::sizes(&dir)? {
         match artefact {
             Artefact::Database(_) => usage.databases_size += size,
             Artefact::Archive => usage.archives_size += size,
             _ => {}
         }
     }
-    usage.total_size = catalog::total_size(&dir)?;
+    usage.total_size = folder::total_size(&dir)?;
     usage.other_size = usage.total_size.saturating_sub(usage.databases_size + usage.archives_size);
     for set in catalog::scan(&dir)? {
         let bytes = set.files.values().sum::<u64>() + set.archive.unwrap_or(0);

@@ -1,17 +1,15 @@
 //! What is in a backups folder. Takes no lock and opens no database; a set that is being made or removed is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::backup_set::checksum;
-use crate::backup_set::metadata::{self, DatabaseRecord, Kind, Metadata};
+use super::{folder, lanes, record};
+use crate::backup_set::metadata::{DatabaseRecord, Kind, Metadata};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::Result;
 use crate::project::Project;
 
 /// One set, or what is left of it.
@@ -67,6 +65,11 @@ impl SetEntry {
         }
     }
 
+    /// It is complete, and has the archive that it says it has.
+    fn seems_whole(&self) -> bool {
+        self.complete() && (self.archive.is_some() || !self.metadata().is_some_and(|m| m.compressed))
+    }
+
     /// The sources that the set holds: as the metadata says, else by custom.
     pub fn sources(&self) -> Vec<String> {
         match self.metadata() {
@@ -86,91 +89,178 @@ pub fn legacy_source(file: &str) -> Option<String> {
 
 /// All sets in `dir`, oldest first; none if there is no such folder.
 pub fn scan(dir: &Path) -> Result<Vec<SetEntry>> {
-    let settled = listed(dir)?.into_values().map(|set| settle(dir, set)).collect::<Result<Vec<_>>>()?;
-    Ok(settled.into_iter().flatten().collect())
+    scan_as(dir, Some)
+}
+
+/// What `each` makes of the sets, in the same order; it is called on several threads. A set is gone when it was made
+/// something else of, so that many take no more room than what is wanted of them.
+pub fn scan_as<T: Send>(dir: &Path, each: impl Fn(SetEntry) -> Option<T> + Sync) -> Result<Vec<T>> {
+    settle_all(dir, None, each)
 }
 
 /// The same without those of other projects.
 pub fn scan_own(dir: &Path, project: &Project) -> Result<Vec<SetEntry>> {
-    Ok(scan(dir)?.into_iter().filter(|set| set.is_of(project)).collect())
+    scan_as(dir, |set| set.is_of(project).then_some(set))
 }
 
-/// Names and sizes as one look at the folder finds them.
-fn listed(dir: &Path) -> Result<BTreeMap<Timestamp, SetEntry>> {
-    let mut sets: BTreeMap<Timestamp, SetEntry> = BTreeMap::new();
-    for (timestamp, artefact, name, size) in artefacts(dir)? {
-        let set = sets.entry(timestamp).or_insert_with(|| SetEntry::new(timestamp));
-        match artefact {
-            Artefact::Database(_) => drop(set.files.insert(name, size)),
-            Artefact::Sidecar(base) => drop(set.sidecars.insert(names::database(&base, timestamp))),
-            Artefact::Archive => set.archive = Some(size),
-            Artefact::Metadata | Artefact::Seal | Artefact::ArchiveSidecar => {}
+/// The set called `timestamp`, if there is one. Of the others nothing but their names is looked at.
+pub fn find(dir: &Path, timestamp: Timestamp) -> Result<Option<SetEntry>> {
+    Ok(settle_all(dir, Some(timestamp), Some)?.pop())
+}
+
+/// A set as one look at the folder finds it: names and sizes.
+struct Seen {
+    set: SetEntry,
+    /// It has a marker.
+    marked: bool,
+    /// It has a record.
+    recorded: bool,
+    /// Its record has a seal.
+    sealed: bool,
+}
+
+/// All that one look at the folder finds, or only the set called so.
+fn listed(dir: &Path, only: Option<Timestamp>) -> Result<BTreeMap<Timestamp, Seen>> {
+    let mut sets: BTreeMap<Timestamp, Seen> = BTreeMap::new();
+    let mut marked = BTreeSet::new();
+    folder::each_entry(dir, |name, entry| {
+        let Some((timestamp, artefact)) = names::parse(&name) else {
+            marked.extend(names::parse_marker(&name).map(|(t, _)| t));
+            return Ok(());
+        };
+        if only.is_some_and(|only| only != timestamp) {
+            return Ok(());
         }
+        let has_bytes = matches!(artefact, Artefact::Database(_) | Artefact::Archive);
+        let Some(size) = (if has_bytes { folder::file_size(entry)? } else { folder::is_file(entry)?.then_some(0) }) else {
+            return Ok(());
+        };
+        let seen =
+            sets.entry(timestamp).or_insert_with(|| Seen { set: SetEntry::new(timestamp), marked: false, recorded: false, sealed: false });
+        match artefact {
+            Artefact::Database(_) => drop(seen.set.files.insert(name, size)),
+            Artefact::Sidecar(base) => drop(seen.set.sidecars.insert(names::database(&base, timestamp))),
+            Artefact::Archive => seen.set.archive = Some(size),
+            Artefact::Seal => seen.sealed = true,
+            Artefact::Metadata => seen.recorded = true,
+            Artefact::ArchiveSidecar => {}
+        }
+        Ok(())
+    })?;
+    for timestamp in marked {
+        sets.entry(timestamp).and_modify(|seen| seen.marked = true);
     }
     Ok(sets)
 }
 
-/// The set called `timestamp`, if there is one.
-pub fn find(dir: &Path, timestamp: Timestamp) -> Result<Option<SetEntry>> {
-    Ok(scan(dir)?.into_iter().find(|s| s.timestamp == timestamp))
+/// What became clear of a set.
+enum Step<T> {
+    /// All: what is made of it, or that it is none (or none that is wanted).
+    Settled(Option<(Timestamp, T)>),
+    /// It has a record, and seems to lack files.
+    Doubtful(Box<SetEntry>),
 }
 
-/// Decides what a set is. A set being published gets its metadata before its marker goes, so its marker is looked at
-/// first; of one being removed the metadata itself becomes the marker, so that is looked at again last.
-fn settle(dir: &Path, mut set: SetEntry) -> Result<Option<SetEntry>> {
-    let t = set.timestamp;
-    if let Some(marker) = going(dir, t)? {
-        return Ok(left_of(set, marker));
-    }
-    let being_made = durable::is_there(&dir.join(names::marker(Marker::Staging, t)))?;
-    (set.metadata, set.seal) = read_metadata(dir, t)?;
-    if is_moving(dir, &set)? && !being_made {
-        return settle(dir, set);
-    }
-    if set.metadata.is_some() {
-        return settle_files(dir, set);
-    }
-    if being_made {
-        return Ok(None);
-    }
-    // Without metadata it is a legacy set, or one that was swept while we looked.
-    let mut gone = Vec::new();
-    for name in set.files.keys() {
-        if !durable::is_there(&dir.join(name))? {
-            gone.push(name.clone());
+/// Decides what each set is. The files of a set were listed before its record was read: of one that was being published
+/// then, some were not there yet. So those that seem to lack some are listed again, all with one look, until two looks
+/// agree.
+fn settle_all<T: Send>(dir: &Path, only: Option<Timestamp>, each: impl Fn(SetEntry) -> Option<T> + Sync) -> Result<Vec<T>> {
+    let made = |set: SetEntry| {
+        let timestamp = set.timestamp;
+        each(set).map(|made| (timestamp, made))
+    };
+    let mut open: Vec<Seen> = listed(dir, only)?.into_values().collect();
+    let mut found = Vec::new();
+    while !open.is_empty() {
+        let steps = lanes::each(open, |seen| {
+            Ok(match settle(dir, seen)? {
+                Step::Settled(set) => Step::Settled(set.and_then(|(_, set)| made(set))),
+                Step::Doubtful(set) => Step::Doubtful(set),
+            })
+        })?;
+        let mut doubtful = Vec::new();
+        for step in steps {
+            match step {
+                Step::Settled(set) => found.extend(set),
+                Step::Doubtful(set) => doubtful.push(*set),
+            }
+        }
+        let mut now = if doubtful.is_empty() { BTreeMap::new() } else { listed(dir, only)? };
+        open = Vec::new();
+        for set in doubtful {
+            match now.remove(&set.timestamp) {
+                None => {}
+                Some(again) if agree(dir, &set, &again.set)? => found.extend(made(set)),
+                Some(again) => open.push(again),
+            }
         }
     }
-    set.files.retain(|name, _| !gone.contains(name));
+    found.sort_by_key(|(timestamp, _)| *timestamp);
+    Ok(found.into_iter().map(|(_, made)| made).collect())
+}
+
+/// Whether a second look finds what the first did. The record goes first when a set is removed: as long as it is there,
+/// what both looks missed is missing.
+fn agree(dir: &Path, then: &SetEntry, now: &SetEntry) -> Result<bool> {
+    let same = (&now.files, &now.sidecars, now.archive) == (&then.files, &then.sidecars, then.archive);
+    Ok(same && durable::is_there(&dir.join(names::metadata(then.timestamp)))?)
+}
+
+fn settled(set: Option<SetEntry>) -> Step<SetEntry> {
+    Step::Settled(set.map(|set| (set.timestamp, set)))
+}
+
+/// Decides what a set is. The record is the last thing to come and the first to go: where it is there after all files
+/// were, the set was whole, and that is the rule.
+fn settle(dir: &Path, seen: Seen) -> Result<Step<SetEntry>> {
+    let mut set = seen.set;
+    if seen.recorded && !seen.marked {
+        (set.metadata, set.seal) = record::read(dir, set.timestamp, seen.sealed)?;
+        if set.metadata.is_some() && set.seems_whole() {
+            return Ok(settled(Some(set)));
+        }
+    }
+    settle_slowly(dir, set)
+}
+
+/// Decides what a set is that lacks something, or is on the move. One being published gets its record before its marker
+/// goes, so its marker is looked at first; of one being removed the record itself becomes the marker, so that is looked
+/// at again last.
+fn settle_slowly(dir: &Path, mut set: SetEntry) -> Result<Step<SetEntry>> {
+    let t = set.timestamp;
+    let being_made = loop {
+        if let Some(marker) = going(dir, t)? {
+            return Ok(settled(left_of(set, marker)));
+        }
+        let being_made = durable::is_there(&dir.join(names::marker(Marker::Staging, t)))?;
+        (set.metadata, set.seal) = record::read(dir, t, true)?;
+        if being_made || !is_moving(dir, &set)? {
+            break being_made;
+        }
+    };
+    if set.metadata.is_some() {
+        return Ok(if set.seems_whole() { settled(Some(set)) } else { Step::Doubtful(Box::new(set)) });
+    }
+    if being_made {
+        return Ok(settled(None));
+    }
+    // Without a record it is a legacy set, or one that was swept while we looked.
+    for (name, size) in std::mem::take(&mut set.files) {
+        if durable::is_there(&dir.join(&name))? {
+            set.files.insert(name, size);
+        }
+    }
     if !durable::is_there(&dir.join(names::archive(t)))? {
         set.archive = None;
     }
     if let Some(marker) = going(dir, t)? {
-        return Ok(left_of(set, marker));
+        return Ok(settled(left_of(set, marker)));
     }
     if set.files.is_empty() {
         // An archive has a record, and its seal, of its own.
         set.seal = Seal::None;
     }
-    Ok((!set.files.is_empty() || set.archive.is_some()).then_some(set))
-}
-
-/// The files of a set were listed before its record was read: of one that was being published then, some were not there
-/// yet. So what seems to lack some is listed again, until two looks agree.
-fn settle_files(dir: &Path, set: SetEntry) -> Result<Option<SetEntry>> {
-    if set.complete() {
-        return Ok(Some(set));
-    }
-    match listed(dir)?.remove(&set.timestamp) {
-        None => Ok(None),
-        // The record goes first when a set is removed: as long as it is there, what the last look missed is missing.
-        Some(now)
-            if (&now.files, &now.sidecars, now.archive) == (&set.files, &set.sidecars, set.archive)
-                && durable::is_there(&dir.join(names::metadata(set.timestamp)))? =>
-        {
-            Ok(Some(set))
-        }
-        Some(now) => settle(dir, now),
-    }
+    Ok(settled((!set.files.is_empty() || set.archive.is_some()).then_some(set)))
 }
 
 /// Whether a set came or went while its record and seal were read, so that one was there and the other not: record and
@@ -198,104 +288,7 @@ fn going(dir: &Path, timestamp: Timestamp) -> Result<Option<Marker>> {
 fn left_of(mut set: SetEntry, marker: Marker) -> Option<SetEntry> {
     set.files.clear();
     set.sidecars.clear();
+    // What was read of it before it went.
+    (set.metadata, set.seal) = (None, Seal::None);
     (marker == Marker::Trimming && set.archive.is_some()).then_some(set)
-}
-
-/// The record, no more of it than a record may have, and what its seal says.
-fn read_metadata(dir: &Path, timestamp: Timestamp) -> Result<(Option<Result<Metadata>>, Seal)> {
-    let name = names::metadata(timestamp);
-    let path = dir.join(&name);
-    let refused = |why: String| Some(Err(Error::new(Code::BackupDamaged, format!("{name} {why}"))));
-    if durable::is_irregular(&path) {
-        return Ok((refused("is not a regular file".into()), Seal::None));
-    }
-    let bytes = match fs::File::open(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(Error::io(e, "read", &path)),
-        Ok(file) => Some(limited(file, metadata::LIMIT).context("read", &path)?),
-    };
-    let seal = read_seal(&dir.join(names::seal(timestamp)))?;
-    match bytes {
-        None => Ok((None, if seal.is_some() { Seal::Alone } else { Seal::None })),
-        Some(None) => Ok((Some(Err(metadata::too_big(&name))), Seal::None)),
-        Some(Some(bytes)) => {
-            let parsed = Metadata::parse(&bytes, &name);
-            let says = parsed.as_ref().is_ok_and(Metadata::is_sealed);
-            let seal = Seal::judge(&bytes, says, seal.as_deref(), timestamp);
-            Ok((Some(parsed), seal))
-        }
-    }
-}
-
-/// `None`: there is none. What is no regular file, or too long, is no checksum.
-fn read_seal(path: &Path) -> Result<Option<Vec<u8>>> {
-    if durable::is_irregular(path) {
-        return Ok(Some(Vec::new()));
-    }
-    match fs::File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(e, "read", path)),
-        Ok(file) => Ok(Some(limited(file, checksum::SIDECAR_LIMIT).context("read", path)?.unwrap_or_default())),
-    }
-}
-
-/// All of a file; `None` if it has more than `limit` bytes.
-pub fn limited(file: fs::File, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
-}
-
-/// A file of a set: the set, what it is, its name, its bytes.
-pub type Listed = (Timestamp, Artefact, String, u64);
-
-/// Every file of every set in `dir`.
-pub fn artefacts(dir: &Path) -> Result<Vec<Listed>> {
-    let mut found = Vec::new();
-    for (name, entry) in entries(dir)? {
-        let Some((timestamp, artefact)) = names::parse(&name) else { continue };
-        match entry.metadata() {
-            Ok(m) if m.is_file() => found.push((timestamp, artefact, name, m.len())),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io(e, "look at", &entry.path())),
-        }
-    }
-    Ok(found)
-}
-
-/// Markers in `dir`.
-pub fn markers(dir: &Path) -> Result<Vec<(Timestamp, Marker, PathBuf)>> {
-    let all = entries(dir)?.into_iter();
-    Ok(all.filter_map(|(name, entry)| names::parse_marker(&name).map(|(t, m)| (t, m, entry.path()))).collect())
-}
-
-/// Entries of `dir` whose names are UTF-8 (all of ours are); none if there is no such folder.
-fn entries(dir: &Path) -> Result<Vec<(String, fs::DirEntry)>> {
-    let list = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.context("list", dir)?,
-    };
-    let mut found = Vec::new();
-    for entry in list {
-        let entry = entry.context("list", dir)?;
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((name, entry));
-        }
-    }
-    Ok(found)
-}
-
-/// Bytes of all files in `dir` and below, whatever they are.
-pub fn total_size(dir: &Path) -> Result<u64> {
-    let mut total = 0;
-    for (_, entry) in entries(dir)? {
-        match entry.path().symlink_metadata() {
-            Ok(m) if m.is_dir() => total += total_size(&entry.path())?,
-            Ok(m) => total += m.len(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io(e, "look at", &entry.path())),
-        }
-    }
-    Ok(total)
 }

@@ -1,12 +1,11 @@
 //! The names of new sets: each later than all before it, none given twice, none far ahead of the clock.
 
-use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lock::StoreLock;
-use super::{catalog, retention};
+use super::{folder, retention};
 use crate::backup_set::names;
 use crate::backup_set::timestamp::{self, Timestamp};
 use crate::error::{IoContext, Result};
@@ -49,8 +48,7 @@ fn is_ahead(lock: &StoreLock) -> Result<bool> {
 /// clean-up) is no use: the order of sets is the order of their names. Only names far in the future, given by a clock
 /// that was wrong, don't count.
 fn next(lock: &StoreLock, now: Timestamp) -> Result<Timestamp> {
-    let mut taken: BTreeSet<Timestamp> = catalog::artefacts(&lock.dir)?.into_iter().map(|a| a.0).collect();
-    taken.extend(catalog::markers(&lock.dir)?.into_iter().map(|m| m.0));
+    let mut taken = folder::timestamps(&lock.dir)?;
     taken.extend(last_given(lock)?);
     let newest = taken.iter().rev().find(|t| !retention::is_future(**t, now));
     let mut next = newest.map_or(now, |t| now.max(t.next()));

@@ -1,10 +1,12 @@
 //! A set that a running command or function may need to be put back is in use, and nothing removes it. The sign is a lock
 //! of the kernel's on a small file, which vanishes with a dead process.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::folder;
 use super::lock::StoreLock;
 use crate::backup_set::names;
 use crate::backup_set::timestamp::Timestamp;
@@ -53,13 +55,26 @@ fn is_locked(path: &Path) -> Result<bool> {
     }
 }
 
+/// The sets that somebody living has pinned: one look at the folder, where there are many sets to be asked about.
+pub fn held(dir: &Path) -> Result<BTreeSet<Timestamp>> {
+    let mut found = BTreeSet::new();
+    folder::each_entry(dir, |name, entry| {
+        if let Some(timestamp) = names::parse_in_use(&name)
+            && is_locked(&entry.path())?
+        {
+            found.insert(timestamp);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Removes what dead processes left.
 pub fn sweep(lock: &StoreLock) -> Result<()> {
-    for entry in fs::read_dir(&lock.dir).context("list", &lock.dir)? {
-        let entry = entry.context("list", &lock.dir)?;
-        if entry.file_name().to_str().is_some_and(names::is_in_use) && !is_locked(&entry.path())? {
+    folder::each_entry(&lock.dir, |name, entry| {
+        if names::parse_in_use(&name).is_some() && !is_locked(&entry.path())? {
             durable::remove_file(&entry.path())?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

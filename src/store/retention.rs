@@ -253,12 +253,14 @@ pub fn is_future(timestamp: Timestamp, now: Timestamp) -> bool {
 
 /// Whatever set a kept one points at as "before a table lost most of its rows" stays too, and so on.
 fn keep_sets_from_before_a_loss(newest_first: &[&SetFacts], decisions: &mut [Decision]) {
+    let place: HashMap<Timestamp, usize> = newest_first.iter().enumerate().map(|(i, s)| (s.timestamp, i)).collect();
     // A set points only at older ones, so one pass from the newest follows every chain.
     for i in 0..newest_first.len() {
         let Some(before) = newest_first[i].shrunk_since.filter(|_| decisions[i].fate == Fate::Keep && !newest_first[i].archive_only) else {
             continue;
         };
-        if let Some(d) = decisions[i..].iter_mut().find(|d| d.timestamp == before && d.fate != Fate::Keep) {
+        let older = place.get(&before).filter(|at| **at >= i);
+        if let Some(d) = older.map(|at| &mut decisions[*at]).filter(|d| d.fate != Fate::Keep) {
             *d = decision(before, Fate::Keep, "the last set before a table lost most of its rows");
         }
     }
@@ -277,32 +279,36 @@ pub fn newest_verified(sets: &[SetFacts], now: Timestamp) -> HashSet<Timestamp> 
     sets.iter().filter(|s| s.verified && shields.contains(&s.timestamp)).map(|s| s.timestamp).collect()
 }
 
+/// A database of a project. A set that does not say whose it is stands for itself: a project that was moved must not be
+/// taken for another's.
+type Owned<'a> = (&'a Option<String>, &'a String);
+
+fn databases<'a>(set: &'a SetFacts) -> impl Iterator<Item = Owned<'a>> {
+    set.sources.iter().map(|source| (&set.project, source))
+}
+
 /// For each database (of each project) the newest verified set that has it; where none is verified, the newest that is not damaged; else
 /// the newest of all.
 fn newest_of_each_database(newest_first: &[&SetFacts]) -> HashSet<Timestamp> {
-    let usable = || newest_first.iter().filter(|s| !s.archive_only);
-    // A set that does not say whose it is stands for itself: a project that was moved must not be taken for another's.
-    let databases: HashSet<(&Option<String>, &String)> = usable().flat_map(|s| s.sources.iter().map(|d| (&s.project, d))).collect();
-    let newest = |(project, source): (&Option<String>, &String)| {
-        let has = |s: &SetFacts| s.project == *project && s.sources.contains(source);
-        let with = |good: &dyn Fn(&SetFacts) -> bool| usable().find(|s| good(s) && has(s));
-        with(&|s| s.verified).or_else(|| with(&|s| !s.damaged)).or_else(|| with(&|_| true)).map(|s| s.timestamp)
-    };
-    databases.into_iter().filter_map(newest).chain(only_in_archives(newest_first)).collect()
+    let mut newest: HashMap<Owned<'_>, (u8, Timestamp)> = HashMap::new();
+    for set in newest_first.iter().filter(|s| !s.archive_only) {
+        let worth = if set.verified { 2 } else { u8::from(!set.damaged) };
+        for database in databases(set) {
+            let best = newest.entry(database).or_insert((worth, set.timestamp));
+            if best.0 < worth {
+                *best = (worth, set.timestamp);
+            }
+        }
+    }
+    newest.into_values().map(|(_, timestamp)| timestamp).chain(only_in_archives(newest_first)).collect()
 }
 
 /// Of each database that no set has any more, the newest archive that is known to have it.
 fn only_in_archives(newest_first: &[&SetFacts]) -> Vec<Timestamp> {
-    let is_elsewhere = |project: &Option<String>, source: &String| {
-        newest_first.iter().any(|s| !s.archive_only && !s.damaged && s.project == *project && s.sources.contains(source))
-    };
-    let mut seen = HashSet::new();
-    let mut is_first = |set: &SetFacts| {
-        let only = set.sources.iter().filter(|s| !is_elsewhere(&set.project, s));
-        // All of them have to be noted, not just the first that is new.
-        only.filter(|s| seen.insert((set.project.clone(), (*s).clone()))).count() > 0
-    };
-    newest_first.iter().filter(|s| s.archive_only && is_first(s)).map(|s| s.timestamp).collect()
+    let mut seen: HashSet<Owned<'_>> = newest_first.iter().filter(|s| !s.archive_only && !s.damaged).flat_map(|s| databases(s)).collect();
+    // All of them have to be noted, not just the first that is new.
+    let mut firsts = |set| databases(set).filter(|database| seen.insert(*database)).count();
+    newest_first.iter().filter(|s| s.archive_only).filter_map(|s| (firsts(*s) > 0).then_some(s.timestamp)).collect()
 }
 
 #[cfg(test)]

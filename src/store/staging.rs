@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::catalog::Listed;
+use super::folder::{self, Listing};
 use super::lock::StoreLock;
-use super::{catalog, naming, pin};
+use super::{naming, pin};
 use crate::backup_set::names::{self, Artefact, Marker};
 use crate::backup_set::timestamp::Timestamp;
 use crate::durable;
@@ -66,8 +66,8 @@ impl Drop for Staging {
 
 /// Removes the files of `timestamp` for which `which` holds, then the marker.
 fn discard(store: &Path, timestamp: Timestamp, marker: &Path, which: impl Fn(&Artefact) -> bool) -> Result<()> {
-    for (t, artefact, name, _) in catalog::artefacts(store)? {
-        if t == timestamp && which(&artefact) {
+    for (artefact, name) in folder::artefacts(store)?.remove(&timestamp).unwrap_or_default() {
+        if which(&artefact) {
             durable::remove_file(&store.join(name))?;
         }
     }
@@ -122,13 +122,13 @@ impl From<NotRemoved> for Error {
 /// reader; when it returns that is durable. The first step gives one of the set's own files, the metadata if there is
 /// one, the marker's name: that needs no room on a full disk, and can be taken back as long as nothing else is done.
 pub fn remove(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool) -> Result<(), NotRemoved> {
-    let listed = catalog::artefacts(&lock.dir).map_err(NotRemoved::whole)?;
+    let listed = folder::artefacts(&lock.dir).map_err(NotRemoved::whole)?;
     remove_listed(lock, timestamp, keep_archive, &listed)
 }
 
 /// The same, where many sets go and the folder was listed under this lock already: one listing for each of them would
 /// take time by the square of their number.
-pub fn remove_listed(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool, listed: &[Listed]) -> Result<(), NotRemoved> {
+pub fn remove_listed(lock: &StoreLock, timestamp: Timestamp, keep_archive: bool, listed: &Listing) -> Result<(), NotRemoved> {
     let kind = if keep_archive { Marker::Trimming } else { Marker::Removing };
     let marker = lock.dir.join(names::marker(kind, timestamp));
     let mut files = files_going(&lock.dir, timestamp, keep_archive, listed).into_iter();
@@ -155,9 +155,10 @@ fn put_back(lock: &StoreLock, timestamp: Timestamp, marker: &Path, first: &Path,
 }
 
 /// What has to go, the metadata first, then copies.
-fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool, listed: &[Listed]) -> Vec<PathBuf> {
-    let mut going: Vec<&Listed> = listed.iter().filter(|(t, a, ..)| *t == timestamp && !(keep_archive && is_archive(a))).collect();
-    going.sort_by_key(|(_, artefact, name, _)| {
+fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool, listed: &Listing) -> Vec<PathBuf> {
+    let files = listed.get(&timestamp).map(Vec::as_slice).unwrap_or_default();
+    let mut going: Vec<&(Artefact, String)> = files.iter().filter(|(a, _)| !(keep_archive && is_archive(a))).collect();
+    going.sort_by_key(|(artefact, name)| {
         let rank = match artefact {
             Artefact::Metadata => 0,
             Artefact::Database(_) => 1,
@@ -165,7 +166,7 @@ fn files_going(store: &Path, timestamp: Timestamp, keep_archive: bool, listed: &
         };
         (rank, name)
     });
-    going.into_iter().map(|(_, _, name, _)| store.join(name)).collect()
+    going.into_iter().map(|(_, name)| store.join(name)).collect()
 }
 
 fn discard_record_first(store: &Path, timestamp: Timestamp, marker: &Path, keep_archive: bool) -> Result<()> {
@@ -176,7 +177,7 @@ fn discard_record_first(store: &Path, timestamp: Timestamp, marker: &Path, keep_
 
 /// Finishes or undoes what dead runs left. Returns how many there were.
 pub fn sweep(lock: &StoreLock) -> Result<u32> {
-    let found = catalog::markers(&lock.dir)?;
+    let found = folder::markers(&lock.dir)?;
     if !found.is_empty() {
         // What the dead run did last is seen here and need not last: a marker must not go before what it stands for.
         durable::sync_dir(&lock.dir)?;

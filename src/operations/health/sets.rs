@@ -1,6 +1,6 @@
 //! The backups: which are good, which are damaged, and how old the newest good one of each database is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::live::{Condition, Conditions};
@@ -45,6 +45,10 @@ impl Judged<'_> {
         !self.damage.is_empty() || !self.marked.is_empty()
     }
 
+    fn is_well(&self) -> bool {
+        self.damage.is_empty() && self.unknown.is_none() && !self.no_checksum
+    }
+
     fn counts(&self) -> bool {
         !self.future && !self.set.archive_only()
     }
@@ -62,10 +66,27 @@ pub(super) fn judge_all<'a>(
     for set in sets {
         ctx.monitor.check()?;
         let future = retention::is_future(set.timestamp, now);
-        let judged = if quick { by_record(project, set, future)? } else { by_bytes(ctx, project, set, future)? };
-        all.extend(judged);
+        all.push(if quick { read_record(set, future) } else { by_bytes(ctx, project, set, future)? });
     }
-    Ok(all)
+    if all.iter().all(Judged::is_well) {
+        return Ok(all);
+    }
+    // Nobody keeps a clean-up, or a backup, from running meanwhile; those that seem unwell are looked at again, all with one
+    // look. A set that was removed or cut down to its archive is not damaged.
+    let again: HashMap<Timestamp, SetEntry> = catalog::scan(&project.backup_dir)?.into_iter().map(|s| (s.timestamp, s)).collect();
+    let look_again = |judged: Judged<'a>| {
+        if judged.is_well() {
+            return Some(judged);
+        }
+        let now = again.get(&judged.set.timestamp)?;
+        if quick {
+            // The folder was listed before the record was read: of a set that was published in between, files seem to be missing.
+            let Judged { good, marked, damage, archive_helps, unknown, no_checksum, future, .. } = read_record(now, judged.future);
+            return Some(Judged { set: judged.set, good, marked, damage, archive_helps, unknown, no_checksum, future });
+        }
+        (now.archive_only() == judged.set.archive_only()).then_some(judged)
+    };
+    Ok(all.into_iter().filter_map(look_again).collect())
 }
 
 fn empty(set: &SetEntry, future: bool) -> Judged<'_> {
@@ -80,18 +101,6 @@ fn empty(set: &SetEntry, future: bool) -> Judged<'_> {
         no_checksum: false,
         future,
     }
-}
-
-/// `None`: the set was removed while we looked.
-fn by_record<'a>(project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
-    let judged = read_record(set, future);
-    if judged.damage.is_empty() && !judged.no_checksum {
-        return Ok(Some(judged));
-    }
-    // The folder was listed before the record was read: of a set that was published in between, files seem to be missing.
-    let Some(now) = catalog::find(&project.backup_dir, set.timestamp)? else { return Ok(None) };
-    let Judged { good, marked, damage, archive_helps, unknown, no_checksum, .. } = read_record(&now, future);
-    Ok(Some(Judged { set, good, marked, damage, archive_helps, unknown, no_checksum, future }))
 }
 
 fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
@@ -114,21 +123,14 @@ fn read_record(set: &SetEntry, future: bool) -> Judged<'_> {
     judged
 }
 
-/// `None`: the set was removed while we looked.
-fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: bool) -> Result<Option<Judged<'a>>> {
+fn by_bytes<'a>(ctx: &Context, project: &Project, set: &'a SetEntry, future: bool) -> Result<Judged<'a>> {
     let mut judged = empty(set, future);
     match inspect::inspect_set(project, set, &ctx.monitor) {
         Ok(inspection) => sort_out(&inspection, &mut judged),
         Err(e) if e.code == Code::Abort => return Err(e),
         Err(e) => judged.unknown = Some(e.message),
     }
-    let is_well = judged.damage.is_empty() && judged.unknown.is_none() && !judged.no_checksum;
-    // Nobody keeps a clean-up from running meanwhile. A set that was removed or cut down to its archive is not damaged.
-    Ok((is_well || is_unchanged(project, set)?).then_some(judged))
-}
-
-fn is_unchanged(project: &Project, set: &SetEntry) -> Result<bool> {
-    Ok(catalog::find(&project.backup_dir, set.timestamp)?.is_some_and(|now| now.archive_only() == set.archive_only()))
+    Ok(judged)
 }
 
 fn sort_out(inspection: &Inspection, judged: &mut Judged<'_>) {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::human::bytes;
 use crate::operations::types::Usage;
 use crate::project::Project;
-use crate::store::{catalog, lock};
+use crate::store::{folder, lock};
 
 /// Looks at the folder as a whole.
 pub(super) fn report(
@@ -75,7 +75,7 @@ impl Remains {
 
 fn remains(dir: &Path) -> Result<Remains> {
     let restore = durable::is_there(&dir.join(names::INTENT))?;
-    let mut leftovers: Vec<String> = catalog::markers(dir)?.into_iter().map(|(t, kind, _)| names::marker(kind, t)).collect();
+    let mut leftovers: Vec<String> = folder::markers(dir)?.into_iter().map(|(t, kind, _)| names::marker(kind, t)).collect();
     // With an intent it is what the restore still needs.
     if !restore && durable::is_there(&dir.join(names::RESTORE_DIR))? {
         leftovers.push(names::RESTORE_DIR.to_owned());
