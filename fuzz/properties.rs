@@ -7,7 +7,7 @@ use std::path::Path;
 use agentic_qe_backup::backup_set::metadata::Metadata;
 use agentic_qe_backup::backup_set::names::{self, Artefact};
 use agentic_qe_backup::backup_set::timestamp::Timestamp;
-use agentic_qe_backup::backup_set::{archive, checksum};
+use agentic_qe_backup::backup_set::{archive, checksum, gzip_blocks};
 use agentic_qe_backup::sqlite::{header, health, posix_locks};
 
 /// A property: panics if it does not hold of `bytes`.
@@ -93,28 +93,43 @@ pub fn a_header_has_a_possible_layout(bytes: &[u8]) {
 }
 
 /// Whatever is in an archive, only flat names of one set come out of it, none of them twice. The bytes are tried as they
-/// are and, since few bytes are a gzip stream, compressed.
+/// are and, since few bytes are a gzip stream, compressed, as other tools do it and as ours do.
 pub fn an_archive_has_only_members_of_one_set(bytes: &[u8]) {
     in_a_file(bytes, read_archive);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let Ok(compressed) = gzip.write_all(bytes).and_then(|()| gzip.finish()) else { unreachable!() };
     in_a_file(&compressed, read_archive);
+    let mut gzip = gzip_blocks::Writer::new(Vec::new());
+    let Ok(ours) = gzip.write_all(bytes).and_then(|()| gzip.finish()) else { unreachable!() };
+    in_a_file(&ours, read_archive);
 }
 
 fn read_archive(path: &Path) {
-    let mut seen = std::collections::HashSet::new();
+    let (mut seen, mut sizes) = (std::collections::HashSet::new(), Vec::new());
     let mut of = None;
     let read = archive::read(path, |member, body| {
         let name = member.name;
         assert_eq!(names::parse(name), Some((member.timestamp, member.artefact.clone())));
         assert!(!name.contains('/') && seen.insert(name.to_lowercase()), "{name:?}");
         assert_eq!(*of.get_or_insert(member.timestamp), member.timestamp);
+        sizes.push((name.to_owned(), member.size));
         // A body that can't be read to its end is the caller's to report.
         let _ = std::io::copy(&mut std::io::Read::take(body, 1 << 22), &mut std::io::sink());
         Ok(())
     });
     if let Ok(timestamp) = read {
         assert_eq!(of, Some(timestamp));
+        // What is known of a good archive before it is unpacked is what is in it.
+        let mut surveyed = Vec::new();
+        let survey = archive::survey(path, &|| Ok(()), |member, _| {
+            surveyed.push((member.name.to_owned(), member.size));
+            Ok(())
+        });
+        match survey {
+            Ok(Some(of)) => assert_eq!((of, surveyed), (timestamp, sizes)),
+            Ok(None) => {}
+            Err(e) => panic!("{e}"),
+        }
     }
 }
 

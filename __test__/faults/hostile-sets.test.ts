@@ -8,7 +8,7 @@ import * as zlib from 'node:zlib';
 import * as backup from '../../index.js';
 import { assertNoLeftovers, codeOf, codes, count, editMetadata, makeDatabase, metadataPath, project, readMetadata, runScript, seal, sealPath, sha256, tempFolder, tree, withDatabase, type Context, type Metadata, type Project } from '../helpers/project';
 import { chosen, report } from '../helpers/proof';
-import { bomb, bombBytes, entryBytes, paxBody, tarEnd, tarGz, type Entry } from '../helpers/tar';
+import { bomb, bombBytes, entryBytes, ourBomb, ourGz, paxBody, tarEnd, tarGz, type Entry } from '../helpers/tar';
 
 const archiveName = (ts: string): string => `databases-backup-${ts}.tar.gz`;
 const counts = { archives: 0, records: 0 };
@@ -114,17 +114,63 @@ function archives({ ts, members }: Base): [what: string, bytes: Buffer, hard: bo
   ];
 }
 
+/** The cases as other tools pack them, and as ours do: those are not unpacked before it is known what is in them. */
+function packings(b: Base): [what: string, bytes: Buffer, hard: boolean][] {
+  const ours = archives(b).flatMap(([what, bytes, hard]): [string, Buffer, boolean][] => {
+    // Node's own gunzip passes over it.
+    if (what.startsWith('garbage after')) return [];
+    let content;
+    try {
+      content = zlib.gunzipSync(bytes);
+    } catch {
+      return [];
+    }
+    return [[`${what}, packed as ours are`, ourGz(content, 4096), hard]];
+  });
+  assert.ok(ours.length > 40, `only ${ours.length} of the cases can be packed anew`);
+  return [...archives(b), ...ours, ...lies(b)];
+}
+
+/** Archives of ours in which one member says that it holds more or less than it does, so that what comes after seems to be elsewhere. */
+function lies({ members }: Base): [what: string, bytes: Buffer, hard: boolean][] {
+  const content = Buffer.concat([...members.map(entryBytes), tarEnd]);
+  const numbers = Array.from({ length: Math.ceil(content.length / 4096) }, (_, i) => i);
+  return numbers.flatMap((number) =>
+    [-4096, -512, 512, 4096, 1 << 19, 2 ** 32 - 4096].map((more): [string, Buffer, boolean] => [
+      `its member ${number} saying that it holds ${more} bytes more`,
+      ourGz(content, 4096, (n, length) => (n === number ? Math.max(0, Math.min(2 ** 32 - 1, length + more)) : length)),
+      true,
+    ]),
+  );
+}
+
 test('an archive that is made to do harm is refused by verify and restore alike, and nothing is written', { timeout: 1_800_000 }, async (t) => {
   const b = await base(t);
-  for (const [what, bytes, hard] of chosen(archives(b), 100)) {
+  for (const [what, bytes, hard] of chosen(packings(b), 140)) {
     onlyArchive(b, bytes);
     await assertRefused(b, `an archive with ${what}`, { noVerify: hard });
     counts.archives++;
   }
-  onlyArchive(b, tarGz(b.members));
-  assert.equal(await backup.verifyBackup(b.ts, { root: b.p.root }), true, 'the archive that all of these were made of is good');
-  assert.equal((await backup.restoreBackup(b.ts, { root: b.p.root })).success, true);
-  assert.equal(count(b.p.at('agentdb.db')), 20);
+  for (const good of [tarGz(b.members), ourGz(Buffer.concat([...b.members.map(entryBytes), tarEnd]), 4096)]) {
+    onlyArchive(b, good);
+    withDatabase(b.p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+    assert.equal(await backup.verifyBackup(b.ts, { root: b.p.root }), true, 'the archive that all of these were made of is good');
+    assert.equal((await backup.restoreBackup(b.ts, { root: b.p.root })).success, true);
+    assert.equal(count(b.p.at('agentdb.db')), 20);
+  }
+});
+
+test('an archive that is not the one its checksum file speaks of is called that, whatever else is wrong with it', { timeout: 1_800_000 }, async (t) => {
+  const b = await base(t);
+  for (const [what, bytes] of chosen(packings(b), 60)) {
+    const file = onlyArchive(b, bytes);
+    fs.writeFileSync(`${file}.sha256`, `${'5'.repeat(64)}  ${path.basename(file)}\n`);
+    const { files } = await backup.inspectBackup(b.ts, { root: b.p.root });
+    assert.deepEqual(files.flatMap((f) => f.problems.map((x) => x.code)), ['CHECKSUM_MISMATCH'], `${what}: ${JSON.stringify(files)}`);
+    const r = await backup.restoreBackup(b.ts, { root: b.p.root, force: true });
+    assert.equal(r.code, 'CHECKSUM_MISMATCH', `${what}: ${r.error}`);
+  }
+  assertNoLeftovers(b.p.backups);
 });
 
 test('an archive without checksum file or seal of its own needs force, as verify says', { timeout: 300_000 }, async (t) => {
@@ -158,6 +204,8 @@ const bombs: [what: string, bytes: (b: Base) => Buffer][] = [
   ['a record of 4 GiB', (b) => bomb(entryBytes({ name: path.basename(metadataPath('', b.ts)), claims: bombBytes(64) }), 64, tarEnd)],
   ['a checksum file of 4 GiB', (b) => bomb(entryBytes({ name: `agentdb.db.backup.${b.ts}.sha256`, claims: bombBytes(64) }), 64, tarEnd)],
   ['a copy of 384 MiB whose record says less', (b) => bomb(entryBytes({ name: `agentdb.db.backup.${b.ts}`, claims: bombBytes(6) }), 6, Buffer.concat([...b.members.filter((m) => m.name !== `agentdb.db.backup.${b.ts}`).map(entryBytes), tarEnd]))],
+  ['a copy of 384 MiB whose record says less, packed as ours are', (b) => ourBomb(entryBytes({ name: `agentdb.db.backup.${b.ts}`, claims: bombBytes(6) }), 384, Buffer.concat([...b.members.filter((m) => m.name !== `agentdb.db.backup.${b.ts}`).map(entryBytes), tarEnd]))],
+  ['zeroes without end after its end, packed as ours are', (b) => ourBomb(Buffer.concat([...b.members.map(entryBytes), tarEnd]), 512)],
   ['zeroes without end after its end', (b) => bomb(Buffer.concat([...b.members.map(entryBytes), tarEnd]), 64)],
 ];
 
@@ -166,16 +214,21 @@ for (const [what, bytes] of bombs) {
     const b = await base(t);
     onlyArchive(b, bytes(b));
     const before = all(b.p);
-    const tried = await runScript<{ verified: boolean; codes: (string | null)[]; rss: number }>(
+    const tried = await runScript<{ verified: boolean; codes: (string | null)[]; rss: number; written: number }>(
       `const [root, ts] = args;
+       const fs = require('node:fs');
+       // Every byte that was ever handed to a file, wherever that was and whether or not it is there still.
+       const written = () => (fs.existsSync('/proc/self/io') ? Number(/wchar: (\\d+)/.exec(fs.readFileSync('/proc/self/io', 'utf8'))[1]) : 0);
+       const before = written();
        const verified = await backup.verifyBackup(ts, { root });
        const codes = [];
        for (const options of [{ force: true }, { force: true, verify: false }]) codes.push((await backup.restoreBackup(ts, { root, ...options })).code ?? null);
-       console.log(JSON.stringify({ verified, codes, rss: process.resourceUsage().maxRSS }));`,
+       console.log(JSON.stringify({ verified, codes, rss: process.resourceUsage().maxRSS, written: written() - before }));`,
       [b.p.root, b.ts],
     );
     assert.equal(tried.verified, false);
     for (const code of tried.codes) assert.ok(code !== null && codes.has(code), JSON.stringify(tried));
+    assert.ok(tried.written < 8 << 20, `${Math.round(tried.written / 2 ** 20)} MiB were written before it was refused`);
     assert.ok(tried.rss < 300 * 1024, `${Math.round(tried.rss / 1024)} MiB of memory`);
     assert.deepEqual(all(b.p), before);
     assertNoLeftovers(b.p.backups);

@@ -306,6 +306,41 @@ test('a disk without room: create and restore are NO_SPACE, change and leave not
   report('limits', { what: 'full disk', points: r.rounds.length * 2, refused });
 });
 
+test('a disk without room for what is in an archive: restore is NO_SPACE, changes and leaves nothing; an archive that is another is still called that', { timeout: 300_000 }, async (t) => {
+  const reason = await cannotMount(t);
+  if (reason) return t.skip(reason);
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows: 2000 });
+  const made = await backup.createBackup({ root: p.root });
+  for (const name of fs.readdirSync(p.backups)) if (name.includes(made.timestamp) && !name.startsWith('databases-backup-')) fs.rmSync(path.join(p.backups, name));
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id % 2'));
+  const size = fs.statSync(p.at('agentdb.db')).size;
+  // From nothing to enough for a copy, its safety backup and a journal, and for what is kept free beside each.
+  const lefts = Array.from({ length: 16 }, (_, i) => Math.floor((i * (4 * size + (4 << 20))) / 15 / 4096) * 4096);
+  const r = await onDisk<{ rounds: { left: number; spoilt: boolean; restore: Outcome; same: boolean }[]; verified: boolean }>(t, p, { size: 24 << 20 }, `
+    const archive = path.join(store, 'databases-backup-' + args[1] + '.tar.gz'), sum = fs.readFileSync(archive + '.sha256', 'utf8');
+    const rounds = [];
+    for (const left of args[2].split(',').map(Number)) for (const spoilt of [true, false]) {
+      fs.writeFileSync(archive + '.sha256', spoilt ? '5'.repeat(64) + sum.slice(64) : sum);
+      fill(left);
+      const before = tree(disk);
+      const restore = await outcome(backup.restoreBackup(args[1], { root: disk }));
+      rounds.push({ left, spoilt, restore, same: JSON.stringify(before) === JSON.stringify(tree(disk)) });
+      empty();
+    }
+    console.log(JSON.stringify({ rounds, verified: await backup.verifyBackup(args[1], { root: disk }) }));`, [made.timestamp, lefts.join(',')]);
+  for (const { left, spoilt, restore, same } of r.rounds) {
+    const code = codeIn(restore);
+    if (code !== undefined) assert.ok(same, `with ${left} bytes left, something changed: ${code} ${messageIn(restore)}`);
+    // No room for the working folder itself is found out before the archive is looked at.
+    if (spoilt) assert.ok(code === 'CHECKSUM_MISMATCH' || (left === 0 && code === 'NO_SPACE'), `with ${left} bytes left: ${code} ${messageIn(restore)}`);
+    else assert.ok(code === undefined || code === 'NO_SPACE', `with ${left} bytes left: ${code} ${messageIn(restore)}`);
+  }
+  const sound = r.rounds.filter((round) => !round.spoilt).map((round) => codeIn(round.restore));
+  assert.ok(sound.includes('NO_SPACE') && sound.includes(undefined), `no room was too little, or none enough: ${JSON.stringify(sound)}`);
+  assert.equal(r.verified, true);
+});
+
 for (const journal of ['delete', 'wal'] as const) {
   test(`a live database on a disk without room for the restored one stays as it was, at any amount of room (${journal})`, { timeout: 600_000 }, async (t) => {
     const reason = await cannotMount(t);

@@ -105,7 +105,7 @@ function struck(log: string, root: string, killed: boolean): { hit: boolean; ast
 const withoutCwd = (line: string): string => line.replaceAll(/AT_FDCWD<[^>]*>/g, 'AT_FDCWD');
 
 /** The lines of a log, with the two halves of a call put together that another thread's call came between. */
-function wholeLines(log: string): string[] {
+export function wholeLines(log: string): string[] {
   const lines: string[] = [];
   const begun = new Map<string, number>();
   for (const line of log.split('\n')) {

@@ -57,6 +57,43 @@ export function tarGz(entries: Entry[], end: Buffer = tarEnd): Buffer {
   return zlib.gzipSync(Buffer.concat([...entries.map(entryBytes), end]));
 }
 
+/** One gzip member of the sort that our archives are made of: its length is in its header (docs/file-format.md). */
+function ourMember(content: Buffer, holds = content.length): Buffer {
+  const packed = zlib.deflateRawSync(content);
+  const member = Buffer.alloc(20 + packed.length + 8);
+  member.set([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 255, 8, 0, 0x41, 0x51, 4, 0]);
+  member.writeUInt32LE(member.length, 16);
+  packed.copy(member, 20);
+  member.writeUInt32LE(crc32(content), member.length - 8);
+  member.writeUInt32LE(holds, member.length - 4);
+  return member;
+}
+
+const crcs = Uint32Array.from({ length: 256 }, (_, n) => {
+  let c = n;
+  for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+  return c;
+});
+
+/** Node has one of its own only from 22.2 on. */
+function crc32(bytes: Buffer): number {
+  let c = 0xffffffff;
+  for (const b of bytes) c = crcs[(c ^ b) & 0xff]! ^ (c >>> 8);
+  return (c ^ 0xffffffff) >>> 0;
+}
+
+/** `content` as members of ours, of `size` bytes each. `holds`: what the member of that number says that it holds. */
+export function ourGz(content: Buffer, size = 1 << 20, holds: (number: number, length: number) => number = (_, length) => length): Buffer {
+  const parts = Array.from({ length: Math.max(1, Math.ceil(content.length / size)) }, (_, i) => content.subarray(i * size, (i + 1) * size));
+  return Buffer.concat(parts.map((part, i) => ourMember(part, holds(i, part.length))));
+}
+
+/** `head`, `mebibytes` of zeroes, and `tail`, as members of ours. */
+export function ourBomb(head: Buffer, mebibytes: number, tail: Buffer = Buffer.alloc(0)): Buffer {
+  const zero = ourMember(Buffer.alloc(1 << 20));
+  return Buffer.concat([ourMember(head), ...Array.from({ length: mebibytes }, () => zero), ourMember(tail)]);
+}
+
 const zeroes = 64 << 20;
 let packedZeroes: Buffer | undefined;
 

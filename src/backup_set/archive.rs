@@ -1,8 +1,8 @@
 //! The `.tar.gz` of a set: written while the databases are being copied, read back member by member.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 
@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::gzip_blocks;
+use super::gzip_gaps;
 use super::names::{self, Artefact};
-use super::tar_stream::TarStream;
+use super::tar_stream::{Skip, TarStream};
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
 use crate::direct_io::Block;
@@ -68,29 +69,48 @@ pub fn write<W: Write>(out: W, modified: u64, members: &Receiver<Member>) -> io:
     tar.into_inner()?.finish()
 }
 
-/// The archive's bytes, and their hash. What unpacks them takes a failed read for damage, so the failure is kept here.
+/// The archive's bytes, and their hash if they are read in order. What unpacks them takes a failed read for damage, so the
+/// failure is kept here.
 struct Noticing<'a> {
     file: File,
-    hash: &'a RefCell<Sha256>,
+    hash: Option<&'a RefCell<Sha256>>,
     failed: &'a RefCell<Option<io::Error>>,
+    go_on: &'a GoOn<'a>,
+}
+
+/// Asked before each read, so that going through an archive can be called off.
+pub type GoOn<'a> = dyn Fn() -> io::Result<()> + 'a;
+
+impl Noticing<'_> {
+    fn notice<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|e| {
+            let told = io::Error::from(e.kind());
+            self.failed.replace(Some(e));
+            told
+        })
+    }
 }
 
 impl Read for Noticing<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
+        (self.go_on)()?;
+        let n = loop {
             match self.file.read(buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let told = io::Error::from(e.kind());
-                    self.failed.replace(Some(e));
-                    return Err(told);
-                }
-                Ok(n) => {
-                    self.hash.borrow_mut().update(&buffer[..n]);
-                    return Ok(n);
-                }
+                other => break self.notice(other)?,
             }
+        };
+        if let Some(hash) = self.hash {
+            hash.borrow_mut().update(&buffer[..n]);
         }
+        Ok(n)
+    }
+}
+
+impl Seek for Noticing<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let moved = self.file.seek(to);
+        self.notice(moved)
     }
 }
 
@@ -107,20 +127,46 @@ pub fn read(path: &Path, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<(
 
 /// The same, and the SHA-256 of the whole file, of which every byte was read.
 pub fn read_hashed(path: &Path, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<(Timestamp, String)> {
-    let (failed, hash) = (RefCell::new(None), RefCell::new(Sha256::new()));
-    let file = Noticing { file: File::open(path).context("open", path)?, hash: &hash, failed: &failed };
-    let members = read_members(path, file, each);
-    match failed.take() {
-        Some(e) => Err(Error::io(e, "read", path)),
-        None => Ok((members?, checksum::hex(&hash.take().finalize()))),
-    }
+    read_hashed_while(path, &|| Ok(()), each)
 }
 
-fn read_members(path: &Path, file: impl Read, mut each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
+/// The same, as long as it may go on.
+pub fn read_hashed_while(
+    path: &Path,
+    go_on: &GoOn<'_>,
+    each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>,
+) -> Result<(Timestamp, String)> {
+    let hash = RefCell::new(Sha256::new());
+    let timestamp = noticing(path, Some(&hash), go_on, |file| read_members(path, gzip_blocks::Reader::new(file), each))?;
+    Ok((timestamp, checksum::hex(&hash.take().finalize())))
+}
+
+/// The same names and sizes as [`read`] finds, and what `each` reads, in a moment: what it leaves unread is not looked at, and
+/// may be damaged. `None` if other tools than ours have packed it; then `each` may have heard of some of it.
+pub fn survey(path: &Path, go_on: &GoOn<'_>, each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Option<Timestamp>> {
+    let is_foreign = Cell::new(false);
+    noticing(path, None, go_on, |file| {
+        let timestamp = read_members(path, gzip_gaps::Reader::new(file, &is_foreign), each);
+        if is_foreign.get() { Ok(None) } else { timestamp.map(Some) }
+    })
+}
+
+fn noticing<T>(
+    path: &Path,
+    hash: Option<&RefCell<Sha256>>,
+    go_on: &GoOn<'_>,
+    go_through: impl FnOnce(Noticing<'_>) -> Result<T>,
+) -> Result<T> {
+    let failed = RefCell::new(None);
+    let outcome = go_through(Noticing { file: File::open(path).context("open", path)?, hash, failed: &failed, go_on });
+    failed.take().map_or(outcome, |e| Err(Error::io(e, "read", path)))
+}
+
+fn read_members(path: &Path, content: impl Skip, mut each: impl FnMut(&Named<'_>, &mut dyn Read) -> Result<()>) -> Result<Timestamp> {
     let damaged =
         |why: String| Error::new(Code::BackupDamaged, format!("archive {} is damaged: {why}; use another backup", path.display()));
     let broken = |e: io::Error| damaged(e.to_string()).caused_by(e);
-    let mut tar = TarStream::new(gzip_blocks::Reader::new(file));
+    let mut tar = TarStream::new(content);
     let mut seen = std::collections::HashSet::new();
     let mut set = None;
     while let Some(entry) = tar.next_entry().map_err(broken)? {

@@ -6,10 +6,11 @@ use std::io::{self, BufReader, Chain, Cursor, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::{CompressionLvl, Compressor, Crc, Decompressor};
 
+use super::tar_stream::Skip;
 use super::worker_threads::Pool;
 
 /// Bytes of a block before compression. Blocks of a quarter make the archive 0.4 % larger, larger ones take memory.
-const BLOCK: usize = 1 << 20;
+pub(super) const BLOCK: usize = 1 << 20;
 
 /// libdeflate's level. On embeddings and text (600 MB): 1.5 % larger than `gzip -6`; level 5 is 2.1 % larger and takes an
 /// eighth less of the processor, level 7 is 1.2 % larger and takes a fifth more.
@@ -18,7 +19,7 @@ const LEVEL: i32 = 6;
 /// Our subfield of the gzip header: two letters, then as its data the length of the whole member, 32 bits, little-endian.
 const SUBFIELD: [u8; 4] = [b'A', b'Q', 4, 0];
 /// Fixed part, length of the extra field, our subfield.
-const HEADER: usize = 10 + 2 + 8;
+pub(super) const HEADER: usize = 10 + 2 + 8;
 /// CRC-32 and length of the content.
 const TRAILER: usize = 8;
 
@@ -135,11 +136,7 @@ impl<R: Read> Reader<R> {
                 }
                 return Ok(());
             };
-            let mut member = start;
-            input.by_ref().take((length - HEADER) as u64).read_to_end(&mut member)?;
-            if member.len() < length {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the gzip stream ends in the middle of a member"));
-            }
+            let member = rest_of_member(&mut input, start, length)?;
             self.input = Some(input);
             let start = || -> Box<dyn FnMut(Vec<u8>) -> io::Result<Vec<u8>>> {
                 let mut decompressor = Decompressor::new();
@@ -168,18 +165,33 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-fn read_up_to(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+impl<R: Read> Skip for Reader<R> {}
+
+/// The whole member that begins with `start` and has `length` bytes.
+pub(super) fn rest_of_member(input: &mut impl Read, start: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+    let mut member = start;
+    member.reserve_exact(length - member.len());
+    let left = (length - member.len()) as u64;
+    input.take(left).read_to_end(&mut member)?;
+    if member.len() == length { Ok(member) } else { Err(cut()) }
+}
+
+pub(super) fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the gzip stream ends in the middle of a member")
+}
+
+pub(super) fn read_up_to(input: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(most);
     input.take(most as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn invalid(why: &'static str) -> io::Error {
+pub(super) fn invalid(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// The length of the member that begins with `start`, if it is one of ours.
-fn length_of(start: &[u8]) -> io::Result<Option<usize>> {
+pub(super) fn length_of(start: &[u8]) -> io::Result<Option<usize>> {
     if start.len() < HEADER || !start.starts_with(&[0x1f, 0x8b, 8, 4]) || start[10..12] != [8, 0] || start[12..16] != SUBFIELD {
         return Ok(None);
     }
@@ -189,12 +201,12 @@ fn length_of(start: &[u8]) -> io::Result<Option<usize>> {
     if possible.contains(&length) { Ok(Some(length)) } else { Err(invalid("a gzip member has an impossible length")) }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// What a whole member of ours holds, checked.
-fn content(decompressor: &mut Decompressor, member: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn content(decompressor: &mut Decompressor, member: &[u8]) -> io::Result<Vec<u8>> {
     let trailer = member.len() - TRAILER;
     let (crc, length) = (word(member, trailer), word(member, trailer + 4) as usize);
     if length > BLOCK {

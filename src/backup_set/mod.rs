@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod checksum;
 pub mod gzip_blocks;
+pub mod gzip_gaps;
 pub mod metadata;
 pub mod names;
 pub mod seal;

@@ -5,6 +5,17 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+/// A stream of which parts can be left out, be it without having them.
+pub trait Skip: Read {
+    /// Leaves out `bytes` bytes, or as many as there are; how many.
+    fn skip(&mut self, bytes: u64) -> io::Result<u64>
+    where
+        Self: Sized,
+    {
+        io::copy(&mut self.by_ref().take(bytes), &mut io::sink())
+    }
+}
+
 const BLOCK: usize = 512;
 /// A long name, or a pax header, may have so many bytes.
 const NAME_LIMIT: u64 = 64 << 10;
@@ -41,7 +52,7 @@ fn bad(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
-impl<R: Read> TarStream<R> {
+impl<R: Skip> TarStream<R> {
     /// Nothing is read yet.
     pub fn new(inner: R) -> Self {
         TarStream { inner, left: 0, padding: 0 }
@@ -82,7 +93,7 @@ impl<R: Read> TarStream<R> {
     fn skip(&mut self) -> io::Result<()> {
         let rest = self.left + self.padding;
         (self.left, self.padding) = (0, 0);
-        let skipped = io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink())?;
+        let skipped = self.inner.skip(rest)?;
         if skipped == rest { Ok(()) } else { Err(cut()) }
     }
 
@@ -183,6 +194,8 @@ fn parse_pax(bytes: &[u8]) -> io::Result<Pax> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Skip for &[u8] {}
 
     fn read_all(bytes: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut stream = TarStream::new(bytes);

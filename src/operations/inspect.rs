@@ -139,6 +139,8 @@ pub(super) struct Copy {
     pub timestamp: Timestamp,
     /// Whether its set was made by a version that writes checksum files to the letter.
     pub strict: bool,
+    /// Bytes and hash, if they are known from the archive out of which it has just been written.
+    pub unpacked: Option<(u64, String)>,
 }
 
 /// The copies that a set has or should have.
@@ -154,7 +156,15 @@ pub(super) fn copies_of<'a>(
     files: impl Iterator<Item = &'a str>,
 ) -> Vec<Copy> {
     let strict = metadata.is_some_and(Metadata::is_sealed);
-    let copy = |file: &str, source, record| Copy { path: dir.join(file), file: file.to_owned(), source, record, timestamp, strict };
+    let copy = |file: &str, source, record| Copy {
+        path: dir.join(file),
+        file: file.to_owned(),
+        source,
+        record,
+        timestamp,
+        strict,
+        unpacked: None,
+    };
     match metadata.filter(|m| m.databases.is_some()) {
         Some(m) => m.databases().iter().map(|d| copy(&d.file, Some(d.source.clone()), Some(d.clone()))).collect(),
         None => files.map(|f| copy(f, catalog::legacy_source(f), None)).collect(),
@@ -191,7 +201,11 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
     let is_damaged = copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged);
     let is_sqlite = copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?;
     let label = copy.source.as_deref().unwrap_or(&copy.file);
-    let hash = || blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(label, n));
+    let hash = || match &copy.unpacked {
+        // Whatever else the disk has made of it is found out before it is put back.
+        Some((_, hash)) => Ok((hash.clone(), file.metadata().context("look at", &copy.path)?.len())),
+        None => blocks::hash(&mut file, &copy.path, monitor, |n| monitor.advance(label, n)),
+    };
     let check = || {
         (is_sqlite && !is_damaged)
             .then(|| blocks::read_in_order(&copy.path, monitor).and_then(|()| health::check_copy(&copy.path)))
@@ -298,36 +312,87 @@ fn inspect_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>
 /// The archive's own checksum, then every member: against the archive's own record, and the one beside it.
 fn check_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<Vec<(Code, String)>> {
     let path = &project.backup_dir.join(names::archive(set.timestamp));
-    let wrong = |code, text: &str| Error::new(code, format!("{}: {text}", path.display()));
     if durable::is_irregular(path) {
-        return Err(wrong(Code::BackupDamaged, "is not a regular file"));
+        return Err(wrong(path, Code::BackupDamaged, "is not a regular file"));
     }
     match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong(Code::BackupDamaged, "is missing")),
-        Err(e) => return Err(Error::io(e, "open", path)),
-        Ok(mut file) => {
-            let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
-            match read_sidecar(path, set.metadata().is_some_and(Metadata::is_sealed))? {
-                Some(Some(wanted)) if wanted == hash => {}
-                Some(_) => return Err(wrong(Code::ChecksumMismatch, "its bytes are not the ones that were written")),
-                // The replaced tools wrote none.
-                None if set.metadata().is_none_or(|m| m.format.is_none()) && !set.files.is_empty() => {}
-                None => return Err(wrong(Code::BackupDamaged, "has no .sha256 file")),
-            }
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong(path, Code::BackupDamaged, "is missing")),
+        other => drop(other.context("open", path)?),
     }
-    let contents = archive_contents::read(path, set.metadata().filter(|_| set.seal.is_good()), monitor)?;
+    if set.archive_only() {
+        return check_only_archive(path, project, set, warnings, monitor);
+    }
+    match archive_contents::read(path, set.metadata().filter(|_| set.seal.is_good()), monitor) {
+        Ok(contents) => judge_contents(path, project, set, &contents),
+        Err(e) if e.code == Code::Abort => Err(e),
+        // Another archive than its checksum file speaks of may be damaged in any way.
+        Err(e) => Err(check_own_hash(path, set, &hash_of(path, monitor)?).err().unwrap_or(e)),
+    }
+}
+
+fn hash_of(path: &Path, monitor: &Monitor) -> Result<String> {
+    let mut file = File::open(path).context("open", path)?;
+    blocks::hash(&mut file, path, monitor, |_| ()).map(|(hash, _)| hash)
+}
+
+fn wrong(path: &Path, code: Code, text: &str) -> Error {
+    Error::new(code, format!("{}: {text}", path.display()))
+}
+
+/// Against the archive's checksum file.
+fn check_own_hash(path: &Path, set: &SetEntry, hash: &str) -> Result<()> {
+    match read_sidecar(path, set.metadata().is_some_and(Metadata::is_sealed))? {
+        Some(Some(wanted)) if wanted == hash => Ok(()),
+        Some(_) => Err(wrong(path, Code::ChecksumMismatch, "its bytes are not the ones that were written")),
+        // The replaced tools wrote none.
+        None if set.metadata().is_none_or(|m| m.format.is_none()) && !set.files.is_empty() => Ok(()),
+        None => Err(wrong(path, Code::BackupDamaged, "has no .sha256 file")),
+    }
+}
+
+fn judge_contents(path: &Path, project: &Project, set: &SetEntry, contents: &Contents) -> Result<Vec<(Code, String)>> {
+    check_own_hash(path, set, &contents.sha256)?;
     if contents.timestamp != set.timestamp {
-        return Err(wrong(Code::ChecksumMismatch, &format!("holds backup {} instead", contents.timestamp)));
+        return Err(wrong(path, Code::ChecksumMismatch, &format!("holds backup {} instead", contents.timestamp)));
     }
     if contents.is_sealed() && read_sidecar(path, true)?.is_none_or(|hash| hash.is_none()) {
-        return Err(wrong(Code::ChecksumMismatch, "its .sha256 file is not a checksum of it"));
+        return Err(wrong(path, Code::ChecksumMismatch, "its .sha256 file is not a checksum of it"));
     }
     let mut problems = contents.problems(path, project);
     problems.extend(contents.unproven(path));
-    problems.extend(compare_records(path, set, &contents));
-    if problems.is_empty() && set.archive_only() {
-        return check_unpacked(path, &contents, warnings, monitor);
+    problems.extend(compare_records(path, set, contents));
+    Ok(problems)
+}
+
+/// Where the archive has the only copies, their structure too: unpacked outside the backups folder, which is not ours to change
+/// without its lock.
+fn check_only_archive(
+    path: &Path,
+    project: &Project,
+    set: &SetEntry,
+    warnings: &mut Vec<String>,
+    monitor: &Monitor,
+) -> Result<Vec<(Code, String)>> {
+    let work = tempfile::tempdir().context("create a folder in", &std::env::temp_dir())?;
+    let dir = work.path().join("unpacked");
+    let contents = match archive_contents::unpack(path, &dir, monitor) {
+        Ok(contents) => contents,
+        Err(e) if e.code == Code::Abort => return Err(e),
+        // Whatever it was, a full disk for instance: what can be seen without unpacking comes first.
+        Err(e) => {
+            let hash = hash_of(path, monitor)?;
+            check_own_hash(path, set, &hash)?;
+            let problems = judge_contents(path, project, set, &archive_contents::read(path, None, monitor)?)?;
+            return if problems.is_empty() { Err(e) } else { Ok(problems) };
+        }
+    };
+    let mut problems = judge_contents(path, project, set, &contents)?;
+    if problems.is_empty() {
+        for mut copy in copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), contents.copies.keys().map(String::as_str)) {
+            // The hash is that of what came out of the archive, which is what is judged here, not the disk that it was put on.
+            copy.unpacked = contents.copies.get(&copy.file).cloned();
+            problems.extend(inspect_copy(&copy, monitor, warnings)?.problems);
+        }
     }
     Ok(problems)
 }
@@ -350,17 +415,4 @@ fn compare_records(path: &Path, set: &SetEntry, contents: &Contents) -> Option<(
         }
     };
     Some((Code::ChecksumMismatch, format!("{}: {why}", path.display())))
-}
-
-/// The structure of the copies, where the archive has the only ones: unpacked outside the backups folder, which is not
-/// ours to change without its lock.
-fn check_unpacked(path: &Path, contents: &Contents, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<Vec<(Code, String)>> {
-    let work = tempfile::tempdir().context("create a folder in", &std::env::temp_dir())?;
-    let dir = work.path().join("unpacked");
-    contents.unpack(path, &dir, monitor)?;
-    let mut problems = Vec::new();
-    for copy in copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), contents.copies.keys().map(String::as_str)) {
-        problems.extend(inspect_copy(&copy, monitor, warnings)?.problems);
-    }
-    Ok(problems)
 }

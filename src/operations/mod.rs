@@ -1,6 +1,7 @@
 //! One file per verb: options → plan → execute → outcome.
 
 mod archive_contents;
+mod archive_copy;
 mod archive_run;
 mod blocks;
 mod capture;

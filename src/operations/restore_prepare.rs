@@ -72,6 +72,7 @@ pub(super) fn prepare(target: Target, lock: &StoreLock, first: bool, monitor: &M
         Hold::Put { replaces, mut guard } => {
             // A database is not what the backup is, even where its file has the same bytes: there may be more in its WAL.
             if replaces && guard.is_none() && same_bytes(&job.target, &job.file)? {
+                require_hash(&job, &hash_file(&job, monitor)?)?;
                 Ready::Unchanged
             } else {
                 let (staged, mode) = stage(&job, replaces, lock, first, monitor)?;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::archive_contents;
+use super::archive_contents::{self, Contents};
 use super::blocks;
 use super::inspect::{self, Copy};
 use super::record_check;
@@ -157,20 +157,51 @@ fn weigh(problem: Option<(Code, String)>, verify: bool, suspicions: &mut Vec<Str
 pub(super) fn from_archive(place: &Place<'_>, path: &Path, work: &Path, verify: bool, monitor: &Monitor) -> Result<SetFiles> {
     // A person may point at an archive through a symlink; a fifo in its place would never end.
     require_regular(&path.canonicalize().unwrap_or_else(|_| path.to_path_buf()))?;
+    let dir = work.join(UNPACKED);
+    let (contents, suspicions, warnings) = unpacked(place, path, &dir, verify, monitor).map_err(|e| match e.code {
+        Code::Abort => e,
+        // It may have stumbled over what is not the worst. Unpacking found something first; a judgement goes by the whole.
+        _ => judge_archive(place, path, verify, monitor).err().unwrap_or(e),
+    })?;
+    let files = contents.copies.keys().map(String::as_str);
+    let mut copies = inspect::copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), files);
+    // These hashes prove what is in the archive. What the disk has made of it is proven where a copy is put back: nothing is
+    // committed before all of its bytes, as they were read for that, have this hash (`require_hash`).
+    copies.iter_mut().for_each(|c| c.unpacked = contents.copies.get(&c.file).cloned());
+    let files = prepare(place, contents.timestamp, contents.metadata.as_ref(), &copies, verify, monitor)?;
+    Ok(files.and_also(suspicions, warnings))
+}
+
+/// Unpacks the archive at `path` into the new folder `dir` and judges it: its own hash first, then what is in it.
+fn unpacked(place: &Place<'_>, path: &Path, dir: &Path, verify: bool, monitor: &Monitor) -> Result<(Contents, Vec<String>, Vec<String>)> {
+    let wanted = if verify { inspect::read_sidecar(path, false)? } else { None };
+    let contents = archive_contents::unpack(path, dir, monitor)?;
+    require_own_hash(path, wanted, &contents.sha256)?;
+    let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
+    weigh_contents(place, path, &contents, verify, &mut suspicions, &mut warnings)?;
+    Ok((contents, suspicions, warnings))
+}
+
+/// What is wrong with an archive that could not be unpacked, the worst first: it is another one than its checksum file speaks
+/// of, it is damaged, what is in it is not what was backed up. Writes nothing.
+fn judge_archive(place: &Place<'_>, path: &Path, verify: bool, monitor: &Monitor) -> Result<()> {
     if verify {
         check_whole_archive(path, monitor)?;
     }
     let contents = archive_contents::read(path, None, monitor)?;
-    let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
-    for problem in contents.problems(path, place.project).into_iter().chain(contents.unsealed(path)) {
-        weigh(Some(problem), verify, &mut suspicions, &mut warnings)?;
-    }
-    let dir = work.join(UNPACKED);
-    contents.unpack(path, &dir, monitor)?;
-    let files = contents.copies.keys().map(String::as_str);
-    let copies = inspect::copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), files);
-    let files = prepare(place, contents.timestamp, contents.metadata.as_ref(), &copies, verify, monitor)?;
-    Ok(files.and_also(suspicions, warnings))
+    weigh_contents(place, path, &contents, verify, &mut Vec::new(), &mut Vec::new())
+}
+
+fn weigh_contents(
+    place: &Place<'_>,
+    path: &Path,
+    contents: &Contents,
+    verify: bool,
+    suspicions: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let mut problems = contents.problems(path, place.project).into_iter().chain(contents.unsealed(path));
+    problems.try_for_each(|problem| weigh(Some(problem), verify, suspicions, warnings))
 }
 
 fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
@@ -180,9 +211,17 @@ fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
         }
         other => other.context("open", path)?,
     };
-    let Some(wanted) = inspect::read_sidecar(path, false)? else { return Ok(()) };
+    let wanted = inspect::read_sidecar(path, false)?;
+    if wanted.is_none() {
+        return Ok(());
+    }
     let (hash, _) = blocks::hash(&mut file, path, monitor, |_| ())?;
-    if wanted == Some(hash) {
+    require_own_hash(path, wanted, &hash)
+}
+
+/// `wanted`: what the archive's checksum file says, if there is one.
+fn require_own_hash(path: &Path, wanted: Option<Option<String>>, hash: &str) -> Result<()> {
+    if wanted.is_none_or(|wanted| wanted.as_deref() == Some(hash)) {
         return Ok(());
     }
     Err(Error::new(
