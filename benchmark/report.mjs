@@ -5,7 +5,7 @@ const legend = `Time: of the call, in a Node that runs already, for functions; o
 most in brackets. × ours: the time beside the first line's. CPU: user and system, of the process and its children, Node's start
 included. Memory: the largest process's peak, Node's own included; what takes the meter (13 MB) or less shows as that. Written:
 bytes handed to the file system. Loop: p99 of the event loop's delay, a timer's own millisecond included; of a call that takes less
-than 100 ms, the longest. The page cache is warm, and everything earlier is on disk before each run.
+than 100 ms, the longest. The page cache is warm, and everything earlier is on disk before each run; what create and verify read back,\nthey read from the disk all the same.
 
 - † the floor, and no valid way: \`cp\` of a database in use misses what is in its \`-wal\` or tears, and \`cp\` over one damages it.
 - ‡ leaves the database in another folder; putting it under a running application is not included.
