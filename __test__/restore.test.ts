@@ -398,6 +398,32 @@ for (const journal of ['delete', 'wal'] as const) {
   });
 }
 
+test('a program in the middle of a transaction commits while a restore that wants the database for itself waits for it', async (t) => {
+  const { p, db, ts, text } = await plainSince(t, 'delete');
+  const other = companion(
+    t,
+    `const db = new Database(args[0], { timeout: 5000 });
+     db.exec('BEGIN IMMEDIATE; INSERT INTO log VALUES (1)');
+     console.log('begun');
+     process.stdin.once('data', () => {
+       try { db.exec('COMMIT'); console.log('committed'); } catch (e) { console.log(e.code); }
+       db.close();
+     });`,
+    [db],
+  );
+  assert.equal(await other.line(), 'begun');
+  const restored = backup.restoreBackup(ts, { root: p.root, force: true, busyTimeoutMs: 120_000 });
+  // By then it waits; if it did not, the commit would only be easier.
+  await sleep(1000);
+  other.send('commit');
+  assert.equal(await other.line(), 'committed');
+  await other.end();
+  const r = await restored;
+  assert.equal(r.success, true, r.error);
+  assert.equal(count(copyOf(p.backups, r.safetyBackup!, 'agentdb.db'), 'log'), 1, 'what was committed is in no copy');
+  assertPlain(p, db, text, r.warnings);
+});
+
 test('a database that a program has open in WAL mode is not replaced by a plain file: DATABASE_BUSY, and nothing is changed', async (t) => {
   const { p, db, ts } = await plainSince(t, 'wal');
   const other = await holder(t, db, 'INSERT INTO log VALUES (1)');

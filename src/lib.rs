@@ -11,6 +11,7 @@ pub mod human;
 #[cfg(feature = "node")]
 mod napi;
 pub mod operations;
+pub mod priority;
 pub mod progress;
 pub mod project;
 pub mod sqlite;

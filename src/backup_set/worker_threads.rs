@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::priority;
+
 /// More would wait for the disk, and each holds what it works on.
 const MOST_THREADS: usize = 8;
 
@@ -42,6 +44,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         for _ in 0..wanted {
             let (queue, start) = (Arc::clone(&queue), Arc::clone(&start));
             let work = move || {
+                priority::give_way();
                 let mut work = start();
                 while let Some((job, done)) = next(&queue) {
                     // Nobody listens any more when the run was given up.

@@ -10,20 +10,18 @@ use sha2::{Digest, Sha256};
 use crate::backup_set::checksum;
 use crate::direct_io;
 use crate::error::{Error, IoContext, Result};
+use crate::priority;
 use crate::progress::Monitor;
 
 /// Bytes between two flushes. Fewer cost flushes, more are left to be read when the writer is done.
 const STRETCH: u64 = 32 << 20;
 
-/// A third of the processor's time, beside one of the others.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
-
 /// Hash and length of the file at `path` as it is on the disk. `written` hears how many bytes there are so far, and hangs up
 /// after the last of them was flushed; `handle` is the writer's. Only what was flushed is read, and only after the kernel was
 /// told to forget it: also what it may have read ahead, before it was written.
 pub(super) fn follow(path: &Path, handle: &File, written: &Receiver<u64>, monitor: &Monitor) -> Result<(String, u64)> {
-    give_way();
+    // Those that copy go first: their database is pinned, and when they are done its structure is checked beside this.
+    priority::give_way();
     let mut file = File::open(path).context("open", path)?;
     let mut hash = Sha256::new();
     let mut done = 0;
@@ -36,14 +34,6 @@ pub(super) fn follow(path: &Path, handle: &File, written: &Receiver<u64>, monito
     // To its very end, and not as far as the writer believes to have come.
     done += read(&mut file, done, u64::MAX - done, &mut hash, monitor).map_err(|e| failure(e, path, monitor))?;
     Ok((checksum::hex(&hash.finalize()), done))
-}
-
-/// Where there are fewer cores than threads, those that copy go first: their database is pinned, and when they are done its
-/// structure can be checked beside the rest of this.
-fn give_way() {
-    // Being refused makes it slower, nothing else. On Linux this is about the calling thread, which ends with the file.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(NICENESS);
 }
 
 fn failure(e: io::Error, path: &Path, monitor: &Monitor) -> Error {

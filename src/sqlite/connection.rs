@@ -30,6 +30,9 @@ pub struct Patience {
 /// How long SQLite itself waits before control comes back to look for cancellation.
 const BUSY_SLICE: Duration = Duration::from_millis(50);
 
+/// Between two attempts, in which others get their turn.
+const RETRY: Duration = Duration::from_millis(2);
+
 /// The right to hold the one connection that this process may have to an inode. Open-file-description locks belong to
 /// a descriptor and SQLite shares lock counts between connections of one library, so two would break each other's.
 struct Slot(PathBuf);
@@ -218,14 +221,35 @@ impl Live {
     /// Opens and keeps every other connection out, across transactions, until dropped. With `damaged`, whatever the
     /// file holds is taken as an empty database, so that it can be locked and written over at all.
     pub fn open_exclusive(path: &Path, patience: &Patience, damaged: bool) -> Result<Self> {
-        let live = Live::open_writable(path, patience)?;
+        let deadline = Instant::now() + patience.timeout;
+        let once = Patience { timeout: Duration::ZERO, ..patience.clone() };
+        loop {
+            let mut live = Live::open_writable(path, patience)?;
+            live.patience = once.clone();
+            match live.lock_out_others(damaged) {
+                // In this locking mode SQLite keeps whatever lock it has got so far. A program in the middle of a transaction
+                // could not commit as long as we held that, and we would wait for it: so it is let go, with the connection.
+                Err(e) if e.code == Code::DatabaseBusy && Instant::now() < deadline => {
+                    live.leave_wal = true;
+                    drop(live);
+                    patience.monitor.check()?;
+                    std::thread::sleep(RETRY);
+                }
+                other => {
+                    live.patience = patience.clone();
+                    return other.map(|()| live);
+                }
+            }
+        }
+    }
+
+    fn lock_out_others(&self, damaged: bool) -> Result<()> {
         let configure = || -> rusqlite::Result<()> {
-            live.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, damaged)?;
-            live.connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, damaged)?;
+            self.connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
         };
-        configure().map_err(|e| live.translate(e, "lock"))?;
-        live.begin("BEGIN EXCLUSIVE")?;
-        Ok(live)
+        configure().map_err(|e| self.translate(e, "lock"))?;
+        self.begin("BEGIN EXCLUSIVE")
     }
 
     /// Opens for writing, without a lock yet.
@@ -268,7 +292,7 @@ impl Live {
         loop {
             self.patience.monitor.check()?;
             match f() {
-                Err(e) if is_busy(&e) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                Err(e) if is_busy(&e) && Instant::now() < deadline => std::thread::sleep(RETRY),
                 other => return other.map_err(|e| self.translate(e, what)),
             }
         }
