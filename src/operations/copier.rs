@@ -126,8 +126,9 @@ impl Copier<'_> {
     /// read: the copy has the same, and would have to be read from the disk once more, in the order of its trees.
     fn settle(&self, state: &State) -> Result<Option<Checked>> {
         let State::Pages { live, facts, locked } = state else { return Ok(None) };
-        let nobody_waits = facts.is_wal() || *locked;
-        let checked = (self.verify && nobody_waits).then(|| health::check_snapshot(live)).transpose()?;
+        // Not under the lock of a restore: a connection that has seen damage can't write any more.
+        let checks_here = self.verify && facts.is_wal() && !locked;
+        let checked = checks_here.then(|| health::check_snapshot(live)).transpose()?;
         if !locked {
             live.release()?;
         }
