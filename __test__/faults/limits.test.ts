@@ -219,6 +219,25 @@ test('files: a limit on their length is NO_SPACE that names it, also in a host i
   assert.equal(contents(p.at('big.db')), later);
 });
 
+test('files: a restore that is too long for what is allowed leaves the live database as it was, byte for byte, and no journal beside it', { timeout: 120_000 }, async (t) => {
+  needPrlimit();
+  const p = project(t);
+  makeDatabase(p.at('x.db'), { rows: 15_000 });
+  const made = await backup.createBackup({ root: p.root, kind: 'manual', compress: false });
+  assert.equal(made.success, true, made.error);
+  withDatabase(p.at('x.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 100; DELETE FROM patterns; VACUUM'));
+  const before = [fs.readFileSync(p.at('x.db')).toString('base64'), sets(p.backups)];
+  const source = 'console.log(JSON.stringify(await outcome(backup.restoreBackup(args[1], { root: args[0] }))))';
+  // Longer than what it is now and SQLite's cache, shorter than what it is to be.
+  const run = await exec('prlimit', [`--fsize=${4 << 20}`, process.execPath, ...scriptArgs(source, [p.root, made.timestamp])]);
+  assert.equal(run.status, 0, `${run.status ?? run.signal}: ${run.stderr}`);
+  assert.equal(codeIn(JSON.parse(run.stdout) as Outcome), 'NO_SPACE', run.stdout);
+  assert.deepEqual(fs.readdirSync(p.root).filter((n) => n.startsWith('x.db')), ['x.db']);
+  assert.ok(fs.readFileSync(p.at('x.db')).toString('base64') === before[0], 'the live database has other bytes than before');
+  assert.deepEqual(sets(p.backups), before[1]);
+  assertNoLeftovers(p.backups);
+});
+
 // ---- disks
 
 /** Whether a small file system can be mounted here, seen by the child alone. In CI it has to be. */

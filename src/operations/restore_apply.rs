@@ -1,6 +1,8 @@
 //! Carries a restore out: lock every target, save what is there, write what differs, and only when all of it is ready
 //! commit; then prove. Used by restore, by its undoing, and by recovery.
 
+use std::path::Path;
+
 use super::capture::{self, Request};
 use super::inspect;
 use super::intent::{Intent, IntentTarget, Method, read_header};
@@ -17,7 +19,7 @@ use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
-use crate::sqlite::connection::{Facts, side_file};
+use crate::sqlite::connection::{Facts, Live, Patience, side_file};
 use crate::store::catalog::SetEntry;
 use crate::store::lock::StoreLock;
 use crate::store::{catalog, space, staging};
@@ -65,7 +67,7 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         targets.into_iter().map(|t| restore_prepare::prepare(t, lock, wish.write_intent, &ctx.monitor)).collect::<Result<Vec<_>>>();
     let mut prepared = match prepared.and_then(|p| ctx.monitor.check().map(|()| p)) {
         Ok(prepared) => prepared,
-        Err(e) => return Err(forget(lock, safety, e)),
+        Err(e) => return Err(forget(lock, safety, take_back(ctx, jobs, e))),
     };
     if prepared.iter().all(|p| matches!(p.ready, Ready::Unchanged)) {
         // A copy of what the backup holds anyway would only take up room.
@@ -106,6 +108,33 @@ pub(super) fn apply(ctx: &Context, project: &Project, lock: &StoreLock, jobs: &[
         Err(e) => return Err(e),
     }
     Ok(Applied { safety, databases, warnings })
+}
+
+/// What was written and not committed is taken back with the connection. After a failed write (a full disk, in rollback mode)
+/// SQLite leaves that to whoever opens the database next: to us, so that it is as it was, and as long as it was, when the
+/// failure is told.
+fn take_back(ctx: &Context, jobs: &[Job], cause: Error) -> Error {
+    let patience = Patience { monitor: Monitor::default(), ..ctx.patience() };
+    let play_back = |target: &Path| -> Result<()> {
+        if durable::is_there(&side_file(target, "-journal"))? {
+            Live::open_pinned(target, &patience)?;
+        }
+        Ok(())
+    };
+    jobs.iter().filter(|job| job.sqlite).fold(cause, |cause, job| match play_back(&job.target) {
+        // Somebody has it, who has done so or is in the middle of a transaction.
+        Err(e) if e.code != Code::DatabaseBusy => {
+            let code = cause.code;
+            let shown = job.target.display();
+            cause.wrap(
+                code,
+                format!(
+                    "what was written to {shown} and not committed is taken back when a program opens it for writing; now it failed ({e})"
+                ),
+            )
+        }
+        _ => cause,
+    })
 }
 
 /// Nothing was changed, so nothing needs to be undone: a failed run leaves no set behind.

@@ -120,5 +120,8 @@ fn needs_to_be_alone(e: Error, because: &str) -> Error {
     if e.code != Code::DatabaseBusy {
         return e;
     }
-    e.wrap(Code::DatabaseBusy, format!("{because}, which needs it for ourselves; stop the programs that have it open"))
+    e.wrap(
+        Code::DatabaseBusy,
+        format!("{because}, so it can be put back only while nobody else has the database; stop the programs that have it open"),
+    )
 }
