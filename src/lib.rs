@@ -1,5 +1,5 @@
 //! The map of the crate. Two faces stand on `operations` and know nothing of each other; every floor uses only the
-//! floors below it: `operations` → `host`, `store` → `sqlite`, `project` → `backup_set`, `direct_io`, `durable` → `progress`, `human`, `error`.
+//! floors below it: `operations` → `host`, `store` → `sqlite`, `project` → `backup_set`, `direct_io`, `durable` → `priority`, `progress`, `human`, `error`.
 
 pub mod backup_set;
 pub mod cli;
