@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
-import { addRows, companion, count, dump, makeDatabase, openDescriptors, ownLocks, project, sets, sleep, withDatabase, type Context, type Project } from './helpers/project';
+import { addRows, companion, count, dump, editMetadata, makeDatabase, openDescriptors, ownLocks, project, sets, sleep, withDatabase, type Context, type Project } from './helpers/project';
 
 /** Every exported function, on a project with one set. Each may fail, as restore does while a target is locked; none may touch a lock. */
 function calls(p: Project, ts: string): Record<string, () => Promise<unknown>> {
@@ -263,4 +263,23 @@ test('failing runs keep no descriptors either', { timeout: 120_000 }, async (t) 
   app.exec('COMMIT');
   assert.equal(count(p.at('agentdb.db')), 5);
   assert.equal(Object.keys(sets(p.backups)).length, 4, 'copy, checksum, record and seal are all there is');
+});
+
+test('a record that names a live database as its copy has it neither opened nor its locks dropped', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  const made = await backup.createBackup({ root: p.root, compress: false });
+  assert.equal(made.success, true, made.error);
+  editMetadata(p.backups, made.timestamp, (m) => void (m.databases[0]!.file = '../../agentdb.db'));
+  const app = new Database(p.at('agentdb.db'));
+  t.after(() => void app.close());
+  app.exec("BEGIN IMMEDIATE; INSERT INTO patterns VALUES ('mine', 'not yet')");
+  const before = ownLocks(p.at('agentdb.db'));
+  assert.ok(before.length > 0, 'the application holds no lock');
+  const options = { root: p.root, busyTimeoutMs: 50 };
+  assert.equal(await backup.verifyBackup(made.timestamp, options), false);
+  assert.equal((await backup.inspectBackup(made.timestamp, options)).ok, false);
+  assert.equal((await backup.restoreBackup(made.timestamp, options)).success, false);
+  assert.deepEqual(ownLocks(p.at('agentdb.db')), before);
+  app.exec('COMMIT');
 });

@@ -143,7 +143,7 @@ fn is_aligned(bytes: &[u8]) -> bool {
 }
 
 /// Has the kernel drop what it holds in memory of the `length` bytes of `file` from `from` on, so that what is read next comes
-/// from the disk. What was not flushed yet stays; where the kernel does not know this, everything does.
+/// from the disk; 0: of all up to its end. What was not flushed yet stays; where the kernel does not know this, everything does.
 pub fn forget_cached(file: &File, from: u64, length: u64) {
     platform::forget_cached(file, from, length);
 }

@@ -10,7 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::backup_set::checksum;
-use crate::direct_io::{self, AlignedBytes, Block};
+use crate::direct_io::{AlignedBytes, Block};
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
@@ -68,15 +68,6 @@ pub(super) fn read_in_order(path: &Path, monitor: &Monitor) -> Result<()> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(Error::io(e, "read", path)),
         }
-    }
-}
-
-/// Has what is read next of a file come from the disk. What can't be opened is found out by whoever reads it.
-pub(super) fn forget_cached(path: &Path) {
-    if !durable::is_irregular(path)
-        && let Ok(file) = File::open(path)
-    {
-        direct_io::forget_cached(&file, 0, 0);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::backup_set::metadata::{DatabaseRecord, Metadata};
 use crate::backup_set::names;
 use crate::backup_set::seal::Seal;
 use crate::backup_set::timestamp::Timestamp;
+use crate::direct_io;
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
@@ -107,11 +108,7 @@ fn nearest(timestamp: Timestamp, mut there: Vec<Timestamp>) -> Vec<Timestamp> {
 pub(super) fn inspect_set(project: &Project, set: &SetEntry, monitor: &Monitor) -> Result<Inspection> {
     let dir = &project.backup_dir;
     let mut warnings = Vec::new();
-    let mut inspect = |copy: &Copy| {
-        blocks::forget_cached(&copy.path);
-        inspect_copy(copy, monitor, &mut warnings)
-    };
-    let mut files = copies(dir, set).iter().map(&mut inspect).collect::<Result<Vec<_>>>()?;
+    let mut files = copies(dir, set).iter().map(|c| inspect_copy(c, monitor, &mut warnings)).collect::<Result<Vec<_>>>()?;
     files.extend(inspect_metadata(set, project, &mut warnings));
     let promised = set.metadata().is_some_and(|m| m.compressed);
     // What is there and is no regular file is damage; the catalog counts only regular ones.
@@ -197,6 +194,9 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
         }
         other => other.context("open", &copy.path)?,
     };
+    // What is judged is what the disk has. Not before it is clear that this is a copy: opening and closing a live database that
+    // a record names would take the application's locks away.
+    direct_io::forget_cached(&file, 0, 0);
     let expected = known_hashes(copy, &mut problem)?;
     let is_damaged = copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged);
     let is_sqlite = copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?;
