@@ -100,7 +100,10 @@ impl Copier<'_> {
         };
         let target = self.staging.dir.join(file);
         let member = archive.running().map(|run| run.open(file.to_owned(), size));
-        let tee = Tee { target: &target, size, member, verify: self.verify, monitor: self.monitor };
+        // For the archive, or for the check of its structure.
+        let is_checked = matches!(source.state, State::Pages { .. }) && !self.checks_snapshot(&source.state);
+        let leave_cached = is_checked || matches!(archive, Archive::FromCopies);
+        let tee = Tee { target: &target, size, member, verify: self.verify, leave_cached, monitor: self.monitor };
         let produce = |sink: &mut dyn FnMut(_) -> Result<()>| {
             let mut sink = |block: direct_io::Block| {
                 self.monitor.advance(label, block.len() as u64);
@@ -117,7 +120,7 @@ impl Copier<'_> {
         };
         let (copied, settled) = tee.run(produce, then)?;
         let Some(checked) = settled.filter(|_| copied.length == size) else { return Ok(None) };
-        let is_on_disk = copied.is_on_disk();
+        let is_on_disk = copied.is_on_disk;
         Ok(Some(Copy { record: make_record(source, file, copied, mode_of(path)?), is_on_disk, checked }))
     }
 
@@ -125,14 +128,18 @@ impl Copier<'_> {
     /// databases, the archive and the check; where none has to wait, the structure is checked here, in pages that were just
     /// read: the copy has the same, and would have to be read from the disk once more, in the order of its trees.
     fn settle(&self, state: &State) -> Result<Option<Checked>> {
-        let State::Pages { live, facts, locked } = state else { return Ok(None) };
-        // Not under the lock of a restore: a connection that has seen damage can't write any more.
-        let checks_here = self.verify && facts.is_wal() && !locked;
-        let checked = checks_here.then(|| health::check_snapshot(live)).transpose()?;
+        let State::Pages { live, locked, .. } = state else { return Ok(None) };
+        let checked = self.checks_snapshot(state).then(|| health::check_snapshot(live)).transpose()?;
         if !locked {
             live.release()?;
         }
         Ok(checked)
+    }
+
+    /// Whether the structure of a source is checked in its snapshot, and not in the copy. Not under the lock of a restore: a
+    /// connection that has seen damage can't write any more.
+    fn checks_snapshot(&self, state: &State) -> bool {
+        self.verify && matches!(state, State::Pages { facts, locked: false, .. } if facts.is_wal())
     }
 }
 

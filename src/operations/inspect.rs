@@ -196,7 +196,7 @@ pub(super) fn inspect_copy(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<St
     };
     // What is judged is what the disk has. Not before it is clear that this is a copy: opening and closing a live database that
     // a record names would take the application's locks away.
-    direct_io::forget_cached(&file, 0, 0);
+    direct_io::forget_cached(&file, 0);
     let expected = known_hashes(copy, &mut problem)?;
     let is_damaged = copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged);
     let is_sqlite = copy.record.as_ref().map_or_else(|| begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?;

@@ -1,15 +1,17 @@
 //! One pass over the bytes of a copy in the making: every block goes to the new file, to its hash and to the archive, each on
 //! a thread of its own, and what has been written is read back from the disk meanwhile.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use super::blocks::{IN_FLIGHT, hash_blocks, panicked};
-use super::read_back;
+use sha2::{Digest, Sha256};
+
+use super::blocks::{IN_FLIGHT, panicked};
+use super::read_back::{Follower, Print};
+use crate::backup_set::checksum;
 use crate::direct_io::{Block, Writer};
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
@@ -24,6 +26,8 @@ pub(super) struct Tee<'a> {
     pub member: Option<SyncSender<Block>>,
     /// Whether to read it back.
     pub verify: bool,
+    /// Whether the new file will be read once more, soon, so that it had better stay in the page cache.
+    pub leave_cached: bool,
     /// Cancellation.
     pub monitor: &'a Monitor,
 }
@@ -34,15 +38,8 @@ pub(super) struct Copied {
     pub length: u64,
     /// Their hash.
     pub sha256: String,
-    /// Hash and length as read back from the disk.
-    pub on_disk: Option<(String, u64)>,
-}
-
-impl Copied {
-    /// Whether the disk, if it was asked, has what was produced.
-    pub fn is_on_disk(&self) -> bool {
-        self.on_disk.as_ref().is_none_or(|(hash, length)| (hash, *length) == (&self.sha256, self.length))
-    }
+    /// Whether the disk has them, if it was asked.
+    pub is_on_disk: bool,
 }
 
 impl Tee<'_> {
@@ -53,14 +50,16 @@ impl Tee<'_> {
         produce: impl FnOnce(&mut dyn FnMut(Block) -> Result<()>) -> Result<()>,
         then: impl FnOnce() -> Result<T>,
     ) -> Result<(Copied, T)> {
-        let Tee { target, size, member, verify, monitor } = self;
+        let Tee { target, size, member, verify, leave_cached, monitor } = self;
         let out = Writer::create(target, size)?;
         let handle = verify.then(|| out.handle().context("open", target)).transpose()?;
         thread::scope(|scope| {
-            let (tell, written) = channel();
+            let ((tell, written), (print, prints)) = (channel(), channel());
             let (to_file, writer) = consumer(scope, "backup-writer", move |blocks| write(out, &blocks, &tell))?;
-            let (to_hash, hasher) = consumer(scope, "backup-hash", |blocks| hash_blocks(&blocks))?;
-            let reader = handle.map(|handle| follower(scope, target, handle, written, monitor)).transpose()?;
+            let print = verify.then_some(print);
+            let (to_hash, hasher) = consumer(scope, "backup-hash", move |blocks| hash(&blocks, print.as_ref()))?;
+            let follower = handle.map(|handle| Follower { path: target, size, leave_cached, handle, written, prints, monitor });
+            let reader = follower.map(|follower| start(scope, follower)).transpose()?;
             let produced = produce(&mut |block| {
                 monitor.check()?;
                 if let Some(member) = &member {
@@ -79,7 +78,7 @@ impl Tee<'_> {
             let then = then?;
             let sha256 = hasher.join().map_err(|_| panicked()).context("hash", target)?;
             let on_disk = reader.map(|r| r.join().unwrap_or_else(|_| Err(Error::io(panicked(), "read", target)))).transpose()?;
-            Ok((Copied { length, sha256, on_disk }, then))
+            Ok((Copied { length, sha256, is_on_disk: on_disk.unwrap_or(true) }, then))
         })
     }
 }
@@ -95,15 +94,22 @@ fn consumer<'scope, T: Send + 'scope>(
     Ok((blocks, thread))
 }
 
-fn follower<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    target: &'scope Path,
-    handle: File,
-    written: Receiver<u64>,
-    monitor: &'scope Monitor,
-) -> Result<ScopedJoinHandle<'scope, Result<(String, u64)>>> {
-    let follow = move || read_back::follow(target, &handle, &written, monitor);
-    thread::Builder::new().name("backup-read-back".into()).spawn_scoped(scope, follow).map_err(Error::no_thread)
+fn start<'scope>(scope: &'scope Scope<'scope, '_>, follower: Follower<'scope>) -> Result<ScopedJoinHandle<'scope, Result<bool>>> {
+    thread::Builder::new().name("backup-read-back".into()).spawn_scoped(scope, move || follower.follow()).map_err(Error::no_thread)
+}
+
+/// The hash of all blocks, as they come. A print of each goes to whoever compares them with the disk: made here, of what is in
+/// the processor's cache, so that what happens to a block in memory between its hash and the disk is noticed.
+fn hash(blocks: &Receiver<Block>, print: Option<&Sender<Print>>) -> String {
+    let mut hash = Sha256::new();
+    while let Ok(block) = blocks.recv() {
+        hash.update(&**block);
+        if let Some(print) = print {
+            // Nobody listens where reading has failed, which comes out in its place.
+            let _ = print.send(Print::of(&block));
+        }
+    }
+    checksum::hex(&hash.finalize())
 }
 
 /// Writes blocks until there are no more, as many at once as are worth it, and flushes them to disk; how many bytes there were.
