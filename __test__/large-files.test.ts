@@ -127,8 +127,8 @@ for (const large of [false, true])
     else makeDatabase(p.at('agentdb.db'));
     const log = path.join(tempFolder(t), 'log');
     let done = false;
-    // It is given time between the writing and the reading back.
-    const run = traced(p, log, ['-e', `inject=fadvise64:delay_enter=${large ? 8 : 3}000000`], ['create', '--no-compress', '--json']).finally(() => (done = true));
+    // Each thread's first flush is put off: the writer's only one, between the writing and the reading back.
+    const run = traced(p, log, ['-e', 'inject=fsync:delay_enter=4000000:when=1'], ['create', '--no-compress', '--json']).finally(() => (done = true));
     const changed = await changeByte(p, fs.statSync(p.at('agentdb.db')).size, () => done);
     assert.equal(changed, true, 'no copy was seen');
     const { status, stdout, stderr } = await run;
@@ -141,19 +141,22 @@ for (const large of [false, true])
 /** Changes a byte of the copy in the making, once it has all of its bytes and is about to be read back. */
 async function changeByte(p: Project, size: number, done: () => boolean): Promise<boolean> {
   while (!done()) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 20));
     const staging = fs.existsSync(p.backups) ? fs.readdirSync(p.backups).find((name) => name.startsWith('.staging-')) : undefined;
     const copy = staging && fs.readdirSync(path.join(p.backups, staging)).map((name) => path.join(p.backups, staging, name)).find((file) => file.includes('.backup.') && !file.endsWith('.sha256'));
     if (!copy || fs.statSync(copy).size < size) continue;
-    // What a large one has is reserved before it is written.
-    if (size > 8 * MiB) await new Promise((resolve) => setTimeout(resolve, 4000));
     const fd = fs.openSync(copy, 'r+');
-    const byte = Buffer.alloc(1);
-    fs.readSync(fd, byte, 0, 1, size - 100);
-    fs.writeSync(fd, Buffer.from([byte[0]! ^ 1]), 0, 1, size - 100);
-    fs.fsyncSync(fd);
-    fs.closeSync(fd);
-    return true;
+    try {
+      // What a large one has is reserved, as zeros, before it is written, and its last bytes are written last.
+      const end = Buffer.alloc(512);
+      fs.readSync(fd, end, 0, 512, size - 512);
+      if (end.every((byte) => byte === 0)) continue;
+      fs.writeSync(fd, Buffer.from([end[412]! ^ 1]), 0, 1, size - 100);
+      fs.fsyncSync(fd);
+      return true;
+    } finally {
+      fs.closeSync(fd);
+    }
   }
   return false;
 }
