@@ -13,6 +13,7 @@ use crate::backup_set::checksum;
 use crate::direct_io::{AlignedBytes, Block};
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
+use crate::priority;
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::BLOCK;
 
@@ -24,9 +25,14 @@ pub(super) fn panicked() -> io::Error {
     io::Error::other("a worker thread panicked")
 }
 
-/// Does two things at the same time, the second on a thread of its own.
+/// Does two things at the same time, the second on a thread of its own, which gives way: on two cores the application's event
+/// loop would have to wait for its turn.
 pub(super) fn both<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> Result<(A, B)> {
     thread::scope(|scope| {
+        let second = || {
+            priority::give_way();
+            second()
+        };
         let other = thread::Builder::new().spawn_scoped(scope, second).map_err(Error::no_thread)?;
         let first = first();
         let panicked = |_| Error::new(Code::IoError, panicked().to_string());
