@@ -113,10 +113,14 @@ test('what was written is read back from the disk, not from memory', async (t) =
   if (fs.statfsSync(p.root).type !== EXT4) return t.skip('whether a file was read from the disk can be told on ext4');
   const size = fs.statSync(p.at('agentdb.db')).size;
   for (const compress of [false, true]) {
-    const before = fromDisk();
+    let before = fromDisk();
     const made = await backup.createBackup({ root: p.root, compress });
     assert.equal(made.success, true, made.error);
-    assert.ok(fromDisk() - before >= size, `${fromDisk() - before} bytes were read, and the copy has ${size}`);
+    const written = size + (compress ? fs.statSync(made.archive!).size : 0);
+    assert.ok(fromDisk() - before >= written, `${fromDisk() - before} bytes were read back of ${written}`);
+    before = fromDisk();
+    assert.equal((await backup.inspectBackup(made.timestamp, { root: p.root })).ok, true);
+    assert.ok(fromDisk() - before >= written, `${fromDisk() - before} bytes were verified of ${written}`);
   }
 });
 

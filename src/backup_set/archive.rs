@@ -15,6 +15,7 @@ use super::names::{self, Artefact};
 use super::tar_stream::{Skip, TarStream};
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
+use crate::direct_io;
 use crate::direct_io::Block;
 use crate::error::{Code, Error, IoContext, Result};
 
@@ -158,7 +159,12 @@ fn noticing<T>(
     go_through: impl FnOnce(Noticing<'_>) -> Result<T>,
 ) -> Result<T> {
     let failed = RefCell::new(None);
-    let outcome = go_through(Noticing { file: File::open(path).context("open", path)?, hash, failed: &failed, go_on });
+    let file = File::open(path).context("open", path)?;
+    if hash.is_some() {
+        // What is judged is what the disk has.
+        direct_io::forget_cached(&file, 0);
+    }
+    let outcome = go_through(Noticing { file, hash, failed: &failed, go_on });
     failed.take().map_or(outcome, |e| Err(Error::io(e, "read", path)))
 }
 
