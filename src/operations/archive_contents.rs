@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::archive_copy;
-use super::inspect;
+use super::copy_check;
 use super::record_check;
 use crate::backup_set::archive::{self, Named};
 use crate::backup_set::metadata::{DatabaseRecord, Metadata};
@@ -249,7 +249,7 @@ impl Contents {
         }
         let strict = self.is_sealed();
         for (file, text) in self.sidecars.iter().filter(|(file, _)| self.copies.contains_key(*file)) {
-            let hash = inspect::parse_sidecar(text, file, strict);
+            let hash = copy_check::parse_sidecar(text, file, strict);
             if hash.as_ref() != self.copies.get(file).map(|c| &c.1) {
                 found.push((Code::ChecksumMismatch, format!("{shown}: the checksum file of {file} in it is not one of {file}")));
             }
