@@ -18,7 +18,8 @@ use crate::store::catalog::{self, SetEntry};
 use crate::store::folder;
 use crate::store::lock::StoreLock;
 use crate::store::pin;
-use crate::store::retention::{self, Fate, Rule, SetFacts};
+use crate::store::retention::{self, Fate, Rule};
+use crate::store::set_facts::SetFacts;
 use crate::store::staging::{self, NotRemoved};
 
 /// Removes what `options.rule` gives up (see [`retention::plan`]), or with `dry_run` only says what that would be. What
