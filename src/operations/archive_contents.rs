@@ -260,10 +260,14 @@ impl Contents {
         found
     }
 
+    /// The copies without a checksum file in it.
+    pub fn bare(&self) -> impl Iterator<Item = &String> {
+        self.copies.keys().filter(|file| !self.sidecars.contains_key(*file))
+    }
+
     /// What nothing in it speaks for: `NEEDS_FORCE`.
     pub fn unproven(&self, path: &Path) -> Vec<(Code, String)> {
-        let bare = self.copies.keys().filter(|file| !self.sidecars.contains_key(*file));
-        let bare = bare.map(|file| (Code::NeedsForce, format!("{}: {file} in it has no checksum file (.sha256)", path.display())));
+        let bare = self.bare().map(|file| (Code::NeedsForce, format!("{}: {file} in it has no checksum file (.sha256)", path.display())));
         bare.chain(self.unsealed(path)).collect()
     }
 

@@ -176,10 +176,22 @@ pub(super) fn from_archive(place: &Place<'_>, path: &Path, work: &Path, verify: 
 fn unpacked(place: &Place<'_>, path: &Path, dir: &Path, verify: bool, monitor: &Monitor) -> Result<(Contents, Vec<String>, Vec<String>)> {
     let wanted = if verify { copy_check::read_sidecar(path, false)? } else { None };
     let contents = archive_contents::unpack(path, dir, monitor)?;
+    let has_sidecar = wanted.is_some();
     require_own_hash(path, wanted, &contents.sha256)?;
     let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
     weigh_contents(place, path, &contents, verify, &mut suspicions, &mut warnings)?;
+    // Only now: what is said to agree has been compared.
+    warnings.extend((verify && !has_sidecar).then(|| without_sidecar(path, &contents)));
     Ok((contents, suspicions, warnings))
+}
+
+/// What to say of an archive that nothing beside it vouches for. The copies in it are what counts, so it serves all the same.
+fn without_sidecar(path: &Path, contents: &Contents) -> String {
+    let proven = match contents.bare().next() {
+        None => ": its copies agree with the checksums inside it, and nothing outside it says",
+        Some(_) => ", and not every copy in it has one: nothing says",
+    };
+    format!("{} has no checksum file (.sha256){proven} that it is the archive that was made", path.display())
 }
 
 /// What is wrong with an archive that could not be unpacked, the worst first: it is another one than its checksum file speaks
