@@ -1,13 +1,12 @@
 //! At most one connection of this process per inode.
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{BUSY_SLICE, Patience};
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use crate::sqlite::failure::busy;
 
 /// The right to hold the one connection that this process may have to an inode. Open-file-description locks belong to
@@ -20,12 +19,17 @@ static FREED: Condvar = Condvar::new();
 /// The path of an inode's slot. The canonical path stands for the inode; hard links get one through their identity.
 fn slot_key(path: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
-    match std::fs::metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        found => {
-            use std::os::unix::fs::MetadataExt;
-            let m = found.context("look at", path)?;
-            return Ok(PathBuf::from(format!("{}:{}", m.dev(), m.ino())));
+    {
+        use crate::error::IoContext;
+        use std::io::ErrorKind;
+        use std::os::unix::fs::MetadataExt;
+
+        match std::fs::metadata(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            found => {
+                let m = found.context("look at", path)?;
+                return Ok(PathBuf::from(format!("{}:{}", m.dev(), m.ino())));
+            }
         }
     }
     Ok(path.to_path_buf())
