@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
 import {
-  codeOf, codes, contents, exec, inCI, isRoot, makeDatabase, project, publicPackage, runScript, scriptArgs, sets, tempFolder, tree, unprivileged, withDatabase, type Context, type Project,
+  codeOf, codes, contents, exec, inCI, isRoot, makeDatabase, project, publicPackage, runScript, scriptArgs, sets, tempFolder, tree, unprivileged, withData, withDatabase, type Context, type Project,
 } from './helpers/project';
 
 type Call = (...args: never[]) => Promise<unknown>;
@@ -41,12 +41,6 @@ async function refused(name: string, args: unknown[], code: RegExp, about: RegEx
     assert.match(e.message, about);
     return true;
   });
-}
-
-function withData(t: Context): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 20 });
-  return p;
 }
 
 test('options of the wrong type reject with ERR_INVALID_ARG_TYPE in every function, and nothing happens', async (t) => {

@@ -5,13 +5,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, count, exec, finished, flip, hasTool, holder, makeDatabase, packageRoot, parseOne, project, readMetadata, sets, sleep, tempFolder, tree, withDatabase, type Context, type Project } from './helpers/project';
-
-function withData(t: Context): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 20 });
-  return p;
-}
+import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, count, exec, finished, flip, hasTool, holder, makeDatabase, packageRoot, parseOne, project, readMetadata, sets, sleep, tempFolder, tree, withData, withDatabase } from './helpers/project';
+import { onTerminal, type Seen } from './helpers/terminal';
 
 test('create prints the timestamp and “Backup complete!”, and exits 0', async (t) => {
   const p = withData(t);
@@ -236,16 +231,7 @@ test('on a terminal restore asks first: no is no, yes is yes', { timeout: 60_000
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
   withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
-  const ask = async (answer: string): Promise<{ status: number | null; said: string }> => {
-    const child = spawn('script', ['-qec', 'exec "$NODE" "$BIN" restore "$TS"', '/dev/null'], { cwd: p.root, env: cleanEnv({ NODE: process.execPath, BIN: bin, TS: made.timestamp, TERM: 'dumb', SHELL: '/bin/sh' }), stdio: ['pipe', 'pipe', 'pipe'] });
-    let said = '';
-    child.stdout.on('data', (b: Buffer) => {
-      said += b.toString();
-      if (/\?|\[y/i.test(said) && !child.stdin.writableEnded) child.stdin.end(answer);
-    });
-    const run = await finished(child);
-    return { status: run.status, said };
-  };
+  const ask = (answer: string): Promise<Seen> => onTerminal(p, ['restore', made.timestamp], { answers: [answer] });
   const no = await ask('n\n');
   assert.notEqual(no.status, 0);
   assert.equal(count(p.at('agentdb.db')), 0);

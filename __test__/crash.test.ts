@@ -1,20 +1,16 @@
 // kill -9 between any two steps of create, restore and recover: the next run finishes or undoes what was begun.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, codeOf, companion, contents, craftSet, daysAgo, exec, makeDatabase, parseOne, project, projectAt, readMetadata, sets, tempFolder, tree, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, codeOf, contents, craftSet, daysAgo, exec, makeDatabase, parseOne, project, projectAt, readMetadata, sets, tempFolder, tree, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { needStrace } from './helpers/syscalls';
+import { copyFolder, copyOfProject, died, twoAtATime } from './helpers/trials';
 
 /** The steps that change a disk. Node itself takes none of them while it only starts and ends. */
 const steps = ['rename', 'renameat', 'renameat2', 'link', 'linkat', 'unlink', 'unlinkat', 'fsync', 'fdatasync', 'pwrite64', 'ftruncate', 'mkdir', 'mkdirat', 'rmdir', 'fchmod'];
 const perStep = 7;
-
-const strace = spawnSync('strace', ['-V'], { encoding: 'utf8' });
-function needStrace(): void {
-  assert.equal(strace.status, 0, 'strace is not installed; without it no process can be killed at a chosen step (apt-get install strace)');
-}
 
 function traced(p: Project, options: string[], args: string[]): Promise<Run> {
   return exec('strace', ['-f', '-qq', ...options, process.execPath, bin, ...args], { cwd: p.root, env: cleanEnv() });
@@ -56,25 +52,12 @@ async function killAt(p: Project, point: { step: string; when: number }, args: s
 /** Does `work` for each point in a copy of the template, two at a time. */
 async function each<T>(t: Context, template: Project, all: T[], work: (p: Project, point: T, i: number) => Promise<void>): Promise<void> {
   const folder = tempFolder(t);
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < all.length) {
-      const i = next++;
-      const root = path.join(folder, String(i));
-      const copied = await exec('cp', ['-a', template.root, root]);
-      assert.equal(copied.status, 0, copied.stderr);
-      await work(projectAt(root), all[i]!, i);
-      fs.rmSync(root, { recursive: true });
-    }
-  };
-  await Promise.all([lane(), lane()]);
-}
-
-async function copyOfProject(t: Context, p: Project): Promise<Project> {
-  const root = path.join(tempFolder(t), 'copy');
-  const copied = await exec('cp', ['-a', p.root, root]);
-  assert.equal(copied.status, 0, copied.stderr);
-  return projectAt(root);
+  await twoAtATime(all, async (point, i) => {
+    const root = path.join(folder, String(i));
+    await copyFolder(template.root, root);
+    await work(projectAt(root), point, i);
+    fs.rmSync(root, { recursive: true });
+  });
 }
 
 /** What is in the databases, or that they are not there. */
@@ -103,12 +86,6 @@ async function assertWhole(p: Project, what: string): Promise<backup.BackupInfo[
   for (const b of list) assert.equal(await backup.verifyBackup(b.timestamp, { root: p.root }), true, `${what}: the set ${b.timestamp} is not whole`);
   for (const name of Object.keys(sets(p.backups))) assert.ok(list.some((b) => name.includes(b.timestamp)), `${what}: ${name} belongs to no set`);
   return list;
-}
-
-async function died(t: Context, file: string, sql: string): Promise<void> {
-  const dead = companion(t, `const db = new Database(args[0]); db.exec(args[1]); console.log('done'); process.kill(process.pid, 'SIGKILL');`, [file, sql]);
-  assert.equal(await dead.line(), 'done');
-  await dead.end();
 }
 
 test('create: killed at any step, it leaves the sets before it, and its own whole or not at all', { timeout: 300_000 }, async (t) => {
@@ -262,8 +239,7 @@ test('what was begun in a project is not finished in another one that shares its
   fs.renameSync(first, template);
   const copy = async (): Promise<Project> => {
     const folder = path.join(tempFolder(t), 'copy');
-    const copied = await exec('cp', ['-a', template, folder]);
-    assert.equal(copied.status, 0, copied.stderr);
+    await copyFolder(template, folder);
     return projectAt(path.join(folder, 'one'));
   };
   const args = ['restore', made.timestamp, '--backup-dir', '../shared', '--force'];

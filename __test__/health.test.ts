@@ -9,21 +9,15 @@ import Ajv2020 from 'ajv/dist/2020';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
 import {
-  addRows, bin, cleanEnv, companion, copyOf, craftSet, daysAgo, editMetadata, exec, finished, flip, hasTool, holder, isRoot, makeDatabase, nobody, openDescriptors, ownLocks, packageRoot, project, publicPackage, sets,
-  sleep, stamp, tempFolder, tree, withDatabase, type Companion, type Context, type Project,
+  addRows, bin, cleanEnv, companion, copyOf, craftSet, daysAgo, exec, finished, flip, hasTool, holder, isRoot, makeDatabase, nobody, openDescriptors, ownLocks, packageRoot, project, publicPackage, sets,
+  sleep, tempFolder, tree, withData, withDatabase, type Companion, type Context, type Project,
 } from './helpers/project';
 
 const linux = process.platform === 'linux';
 const day = 86_400;
 
-function withData(t: Context, rows = 40): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows });
-  return p;
-}
-
 async function withBackup(t: Context, options: backup.CreateBackupOptions = {}): Promise<{ p: Project; ts: string }> {
-  const p = withData(t);
+  const p = withData(t, 40);
   const made = await backup.createBackup({ root: p.root, ...options });
   assert.equal(made.success, true, made.error);
   return { p, ts: made.timestamp };
@@ -175,7 +169,7 @@ test('limits that cannot be meant are refused, in the API and on the command lin
 // Backups: there, fresh, sound
 
 test('a database without a verified backup is critical, one by one, and a backup ends it', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   makeDatabase(p.at('.agentic-qe/memory.db'));
   let h = await check(p);
   assert.deepEqual(h.findings.map((f) => [f.severity, f.code, f.subject]), [['critical', 'NO_VERIFIED_BACKUP', '.agentic-qe/memory.db'], ['critical', 'NO_VERIFIED_BACKUP', 'agentdb.db']]);
@@ -196,7 +190,7 @@ test('a backup made without verify counts once the check itself has verified it,
 });
 
 test('the newest good backup must not be older than allowed', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   await craftSet(p, daysAgo(3));
   const ts = await craftSet(p, daysAgo(2));
   for (const quick of [false, true]) {
@@ -211,7 +205,7 @@ test('the newest good backup must not be older than allowed', async (t) => {
 });
 
 test('a backup from the future is not fresh, one that is ahead by minutes is', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   await craftSet(p, daysAgo(2));
   const future = await craftSet(p, daysAgo(-1));
   const h = await check(p);
@@ -224,7 +218,7 @@ test('a backup from the future is not fresh, one that is ahead by minutes is', a
 });
 
 test('a damaged backup is critical and exit 4, does not count as fresh, and only its size shows in a quick check', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   const good = await craftSet(p, daysAgo(0.9));
   const made = await backup.createBackup({ root: p.root });
   flip(copyOf(p.backups, made.timestamp, 'agentdb.db'), 5000);
@@ -302,7 +296,7 @@ test('a set without checksums, and one of a newer format, are warnings: nothing 
 });
 
 test('a backup of an older tool is good if its checksum is, and unverified in a quick check', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   const ts = await craftSet(p, daysAgo(0.5), { legacy: true });
   const h = await check(p);
   assert.deepEqual([said(h), h.newestBackup], [[], ts]);
@@ -310,7 +304,7 @@ test('a backup of an older tool is good if its checksum is, and unverified in a 
 });
 
 test('a database of the newest backup that is gone is a warning', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   makeDatabase(p.at('.agentic-qe/memory.db'));
   makeDatabase(p.at('data/own.db'));
   const made = await backup.createBackup({ root: p.root, databases: ['*.db', '.agentic-qe/*.db', 'data/own.db'] });
@@ -322,8 +316,8 @@ test('a database of the newest backup that is gone is a warning', async (t) => {
   assert.deepEqual((await backup.checkHealth({ root: p.root, databases: ['agentdb.db'] })).findings, [], 'only some were asked about');
 });
 
-test('clean-ups that run meanwhile are no damage', { timeout: 120_000 }, async (t) => {
-  const p = withData(t);
+test('clean-ups that run meanwhile are no damage', { timeout: 600_000 }, async (t) => {
+  const p = withData(t, 40);
   let writing = true;
   const writer = (async () => {
     while (writing) assert.equal((await backup.createBackup({ root: p.root, keepLast: 1 })).success, true);
@@ -357,7 +351,7 @@ test('rows are compared with the newest good backup that counted them, and an em
 });
 
 test('a database that is gone is missed as long as a backup of the last 30 days has it, though newer ones have it not', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   makeDatabase(p.at('other.db'), { rows: 5 });
   const had = await backup.createBackup({ root: p.root });
   fs.rmSync(p.at('other.db'));
@@ -367,7 +361,7 @@ test('a database that is gone is missed as long as a backup of the last 30 days 
 });
 
 test('after a restore over a damaged database nothing says to restore again', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   const made = await backup.createBackup({ root: p.root });
   fs.writeFileSync(p.at('agentdb.db'), Buffer.alloc(9000));
   const broken = finding(await check(p), 'SOURCE_DAMAGED');
@@ -385,7 +379,7 @@ test('after a restore over a damaged database nothing says to restore again', as
 });
 
 test('the remedy for a damaged backup makes the finding go away', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   const made = await backup.createBackup({ root: p.root, compress: false });
   flip(copyOf(p.backups, made.timestamp, 'agentdb.db'), 5000);
   const { remedy } = finding(await check(p), 'BACKUP_DAMAGED');
@@ -456,7 +450,7 @@ test('a database that could not be checked, or has become empty, is not sound: i
 });
 
 test('a missing database is to come back from the newest backup that is good, and not from one older than 30 days', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   makeDatabase(p.at('other.db'));
   makeDatabase(p.at('forgotten.db'));
   await craftSet(p, daysAgo(31), { sources: ['agentdb.db', 'forgotten.db'] });
@@ -884,7 +878,7 @@ test('a second library that is loaded and has not opened the database is no find
 });
 
 test('our own library beside another one is no finding, nor are the descriptors that it keeps', { skip: elsewhere }, async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   withDatabase(p.at('agentdb.db'), (db) => db.pragma('journal_mode = wal'));
   const daemon = companion(
     t,
@@ -914,7 +908,7 @@ test('our own library beside another one is no finding, nor are the descriptors 
 
 test('processes of other accounts that cannot be looked at are counted, and said', { skip: elsewhere }, async (t) => {
   if (!isRoot) return t.skip('needs another account');
-  const p = withData(t);
+  const p = withData(t, 40);
   for (const dir of [path.dirname(p.root), p.root]) fs.chownSync(dir, nobody, nobody);
   fs.chownSync(p.at('agentdb.db'), nobody, nobody);
   const folder = publicPackage(t);
@@ -1079,7 +1073,7 @@ test('metrics that cannot be written fail the check, and do not hide what was fo
 });
 
 test('--prometheus replaces only what check has written: no database, backup, device, link or other file', async (t) => {
-  const p = withData(t);
+  const p = withData(t, 40);
   const made = await backup.createBackup({ root: p.root, compress: false });
   const before = tree(p.root);
   fs.writeFileSync(p.at('notes.txt'), 'mine');

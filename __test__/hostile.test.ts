@@ -1,12 +1,12 @@
 // What a hostile tester found once, each named after what was lost or told wrongly.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
 import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sealPath, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
+import { needStrace } from './helpers/syscalls';
 
 async function twoInRoot(t: Context, options: backup.CreateBackupOptions = {}): Promise<{ p: Project; ts: string }> {
   const p = project(t);
@@ -19,7 +19,7 @@ async function twoInRoot(t: Context, options: backup.CreateBackupOptions = {}): 
 const empty = (file: string): void => withDatabase(file, (db) => void db.exec('DELETE FROM episodes'));
 
 test('half a restore is not called rolled back: whichever fsync, unlink or rename fails, all is old after a failure and all is new after a success', async (t) => {
-  assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed');
+  needStrace();
   const template = project(t);
   makeDatabase(template.at('agentdb.db'), { rows: 20 });
   makeDatabase(template.at('missing.db'), { rows: 20 });

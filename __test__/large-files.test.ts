@@ -1,11 +1,11 @@
 // Files large enough to be written past the page cache: every byte arrives, is flushed before it counts, and is read back from the disk.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, scriptArgs, sets, sha256, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, scriptArgs, sets, sha256, tempFolder, withDatabase, type Project, type Run } from './helpers/project';
+import { needStrace } from './helpers/syscalls';
 
 const MiB = 2 ** 20;
 
@@ -18,7 +18,7 @@ function makeLarge(file: string, filling: { journal?: 'wal' | 'delete'; pageSize
 
 /** Runs the command in `p` under strace. */
 function traced(p: Project, log: string, options: string[], args: string[]): Promise<Run> {
-  assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no system call can be made to fail (apt-get install strace)');
+  needStrace();
   return exec('strace', ['-f', '-y', '-qq', '--seccomp-bpf', '-o', log, ...options, process.execPath, bin, ...args], { cwd: p.root, env: cleanEnv() });
 }
 

@@ -201,6 +201,58 @@ test('a set of which only the archive is left is restored from it', async (t) =>
   assertNoLeftovers(p.backups);
 });
 
+for (const way of ['through its set', 'with --archive'] as const) {
+  test(`an archive without its .sha256, restored ${way}, comes with a warning of its own that says what is proven and what is not`, async (t) => {
+    const { p, ts, then, now } = await changed(t, { compress: true });
+    const archive = path.join(p.backups, `databases-backup-${ts}.tar.gz`);
+    for (const name of fs.readdirSync(p.backups)) if (name.includes(ts) && !name.startsWith('databases-backup-')) fs.rmSync(path.join(p.backups, name));
+    const restore = (): Promise<{ success: boolean; warnings: string[]; safetyBackup?: string }> =>
+      way === 'through its set' ? backup.restoreBackup(ts, { root: p.root }) : p.json('restore', '--archive', archive, '--force').then((r) => r.document as never);
+    const whole = await restore();
+    assert.deepEqual([whole.success, whole.warnings, live(p)], [true, [], then]);
+
+    assert.equal((await backup.restoreBackup(whole.safetyBackup!, { root: p.root })).success, true);
+    assert.deepEqual(live(p), now);
+    fs.rmSync(`${archive}.sha256`);
+    const bare = await restore();
+    assert.deepEqual([bare.success, live(p), bare.warnings.length], [true, then, 1], bare.warnings.join('\n'));
+    const [warning] = bare.warnings as [string];
+    assert.ok(warning.startsWith(`${archive} has no checksum file (.sha256)`), warning);
+    assert.match(warning, /its copies agree with the checksums inside it/);
+    assert.match(warning, /nothing outside it says that it is the archive that was made/);
+    const { ok, files } = await backup.inspectBackup(ts, { root: p.root });
+    assert.deepEqual([ok, files.map((f) => [f.file, f.ok])], [false, [[path.basename(archive), false]]]);
+
+    const unasked = await backup.restoreBackup(ts, { root: p.root, verify: false });
+    assert.deepEqual([unasked.success, unasked.warnings], [true, []], 'nothing was to be checked, so there is nothing to say of it');
+    assertNoLeftovers(p.backups);
+  });
+}
+
+test('an archive without its .sha256 that stands in for a damaged copy says both', async (t) => {
+  const { p, ts, then } = await changed(t, { compress: true });
+  fs.rmSync(path.join(p.backups, `databases-backup-${ts}.tar.gz.sha256`));
+  flip(copyOf(p.backups, ts, 'agentdb.db'), 9000);
+  const r = await backup.restoreBackup(ts, { root: p.root });
+  assert.deepEqual([r.success, live(p)], [true, then], r.error);
+  for (const said of [/\.tar\.gz has no checksum file \(\.sha256\)/, /taken from the archive, because: agentdb\.db\.backup/]) assert.equal(r.warnings.filter((w) => said.test(w)).length, 1, r.warnings.join('\n'));
+});
+
+test('an archive without any checksum, inside or beside it, needs force, and is not said to be proven by what is in it', async (t) => {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'));
+  const then = contents(p.at('agentdb.db'));
+  const ts = await craftSet(p, daysAgo(1), { legacy: true });
+  const archive = path.join(tempFolder(t), `databases-backup-${ts}.tar.gz`);
+  assert.equal((await exec('tar', ['-czf', archive, '--', `agentdb.db.backup.${ts}`], { cwd: p.backups })).status, 0);
+  withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
+  const { status, stdout, stderr } = await p.run('restore', '--archive', archive, '--force');
+  assert.equal(status, 0, stderr);
+  assert.equal(contents(p.at('agentdb.db')), then);
+  assert.match(stdout, /Warning: agentdb\.db\.backup\.\S+ has no checksum file/);
+  assert.match(stdout, /Warning: \S+\.tar\.gz has no checksum file \(\.sha256\), and not every copy in it has one: nothing says that it is the archive that was made/);
+});
+
 test('an archive that is damaged too restores nothing', async (t) => {
   const { p, ts, now } = await changed(t, { compress: true });
   flip(copyOf(p.backups, ts, 'agentdb.db'), 9000);

@@ -4,13 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, codeOf, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
-
-function withData(t: Context): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 20 });
-  return p;
-}
+import { assertNoLeftovers, codeOf, contents, copyOf, craftSet, daysAgo, flip, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withData, withDatabase, type Context, type Project } from './helpers/project';
 
 /** The sets that still have their raw files, newest first. */
 async function left(p: Project): Promise<string[]> {

@@ -4,8 +4,9 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { cleanEnv, contents, copyOf, count, craftSet, daysAgo, exec, flip, hasTool, makeDatabase, momentOf, project, readMetadata, sleep, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
-import { linkScripts, onTerminal, timestampIn } from './helpers/scripts';
+import { cleanEnv, contents, copyOf, craftSet, daysAgo, exec, flip, hasTool, makeDatabase, momentOf, project, readMetadata, sleep, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { linkScripts, timestampIn } from './helpers/scripts';
+import { shellOnTerminal } from './helpers/terminal';
 
 const example = '20250116-120000';
 const sources = ['agentdb.db', '.agentic-qe/qe-learning.db', '.agentic-qe/memory.db'];
@@ -42,7 +43,7 @@ const present = (p: Project): string[] => fs.readdirSync(p.backups).filter((n) =
 /** Runs `command` on a terminal and says yes. */
 async function confirmed(t: Context & { skip(why: string): void }, p: Project, command: string): Promise<string | undefined> {
   if (!(await hasTool('script'))) return void t.skip('no script(1) here to make a terminal');
-  const { status, said } = await onTerminal(p.root, command, 'y\n');
+  const { status, said } = await shellOnTerminal(p.root, command, 'y\n');
   assert.equal(status, 0, said);
   return said;
 }

@@ -1,11 +1,11 @@
 // What a stranger stumbled over, one test each.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { bin, cleanEnv, codeOf, contents, copyOf, count, craftSet, daysAgo, exec, finished, flip, hasTool, makeDatabase, project, readMetadata, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { bin, cleanEnv, codeOf, contents, copyOf, count, craftSet, daysAgo, exec, flip, hasTool, makeDatabase, project, readMetadata, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { onTerminal, type Seen } from './helpers/terminal';
 
 function withTwo(t: Context): Project {
   const p = project(t);
@@ -17,19 +17,10 @@ function withTwo(t: Context): Project {
 const memory = '.agentic-qe/memory.db';
 const empty = (file: string) => withDatabase(file, (db) => db.exec('DELETE FROM episodes'));
 
-/** Runs the command on a terminal and answers its questions in turn. */
-async function onTerminal(p: Project, args: string[], answers: string[]): Promise<{ status: number | null; said: string }> {
-  const quoted = [process.execPath, bin, ...args].map((a) => `'${a}'`).join(' ');
-  const child = spawn('script', ['-qec', `stty cols 80 rows 40; exec ${quoted}`, '/dev/null'], { cwd: p.root, env: cleanEnv({ TERM: 'dumb', SHELL: '/bin/sh' }), stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
-  let asked = 0;
-  child.stdout.on('data', (b: Buffer) => {
-    said += b.toString();
-    for (const n = said.split('[y/N]').length - 1; asked < n; asked++) child.stdin.write(answers[asked] ?? 'n\n');
-  });
-  const run = await finished(child);
-  child.stdin.destroy();
-  return { status: run.status, said: said.replaceAll('\r', '') };
+/** Runs the command on a terminal that knows no colours and answers its questions in turn. */
+async function answered(p: Project, args: string[], answers: string[]): Promise<Seen> {
+  const { status, said } = await onTerminal(p, args, { env: { TERM: 'dumb' }, answers });
+  return { status, said: said.replaceAll('\r', '') };
 }
 
 // --- some of the databases ------------------------------------------------------------------------------------------
@@ -184,12 +175,12 @@ test('on a terminal, a restore that needs force asks once more instead of refusi
   const made = await backup.createBackup({ root: p.root });
   const garbage = Buffer.alloc(20_000, 0x5a);
   fs.writeFileSync(p.at(memory), garbage);
-  const no = await onTerminal(p, ['restore', made.timestamp], ['y\n', 'n\n']);
+  const no = await answered(p, ['restore', made.timestamp], ['y\n', 'n\n']);
   assert.notEqual(no.status, 0);
   assert.match(no.said, /no database now/);
   assert.match(no.said, /Go on all the same/);
   assert.deepEqual(fs.readFileSync(p.at(memory)), garbage);
-  const yes = await onTerminal(p, ['restore', made.timestamp], ['y\n', 'y\n']);
+  const yes = await answered(p, ['restore', made.timestamp], ['y\n', 'y\n']);
   assert.equal(yes.status, 0, yes.said);
   assert.equal(count(p.at(memory)), 30);
   const undo = /undo with: aqe-backup (restore [^)]*)\)/.exec(yes.said.replaceAll(/\n/g, ''))?.[1];
@@ -204,7 +195,7 @@ test('the question tells which databases would change and how much of them', { t
   const p = withTwo(t);
   const made = await backup.createBackup({ root: p.root });
   withDatabase(p.at(memory), (db) => db.exec("UPDATE episodes SET task = 'edited'"));
-  const { said } = await onTerminal(p, ['restore', made.timestamp], ['n\n']);
+  const { said } = await answered(p, ['restore', made.timestamp], ['n\n']);
   assert.match(said, /agentdb\.db .* none$/m);
   assert.match(said, /memory\.db .* \d+ of \d+ pages$/m);
   assert.ok(said.split('\n').every((l) => l.length <= 80 || l.includes(p.root)), said);

@@ -1,47 +1,13 @@
 // What a person at a terminal sees: colours, bars, questions; and what they don't see in a pipe.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, count, craftSet, daysAgo, exec, finished, hasTool, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, count, craftSet, daysAgo, exec, hasTool, makeDatabase, project, sets, withData, withDatabase, type Context } from './helpers/project';
+import { onTerminal } from './helpers/terminal';
 
 const colour = /\u001b\[[0-9;]*m/;
 const strip = (text: string): string => text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r', '\n');
-
-function withData(t: Context, rows = 20): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows });
-  return p;
-}
-
-interface Seen {
-  status: number | null;
-  said: string;
-}
-
-/** Runs the command on a terminal of 80 columns. Whatever is said that matches `prompt` is answered, once. */
-async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string; keepOpen?: boolean } = {}): Promise<Seen> {
-  const quoted = [process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
-  const child = spawn('script', ['-qec', `stty cols 80 rows 40; exec ${quoted}`, '/dev/null'], {
-    cwd: p.root,
-    env: cleanEnv({ TERM: 'xterm-256color', SHELL: '/bin/sh', LC_ALL: 'C.UTF-8', ...options.env }),
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
-  let said = '';
-  let answered = false;
-  child.stdout.on('data', (b: Buffer) => {
-    said += b.toString();
-    if (!options.prompt?.test(said) || answered) return;
-    answered = true;
-    child.stdin.write(options.answer ?? '');
-    if (!options.keepOpen) child.stdin.end();
-  });
-  if (!options.prompt) child.stdin.end();
-  const run = await finished(child);
-  child.stdin.destroy();
-  return { status: run.status, said };
-}
 
 async function terminal(t: Context & { skip(why: string): void }): Promise<boolean> {
   const there = await hasTool('script');
@@ -103,7 +69,7 @@ test('restore’s question shows sizes, rows and age, now and in the backup, bef
   withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes WHERE id > 7; DROP TABLE patterns'));
   fs.rmSync(p.at('.agentic-qe', 'memory.db'));
   const before = sets(p.backups);
-  const no = await onTerminal(p, ['restore', ts], { prompt: /\[y\/N\]/, answer: 'n\n' });
+  const no = await onTerminal(p, ['restore', ts], { answers: ['n\n'] });
   const text = strip(no.said);
   assert.notEqual(no.status, 0);
   assert.match(text, /made 3 d ago/);
@@ -115,7 +81,7 @@ test('restore’s question shows sizes, rows and age, now and in the backup, bef
   assert.ok(text.split('\n').every((l) => l.length <= 80 || l.includes(p.root)), text);
   assert.deepEqual(sets(p.backups), before);
   assert.equal(count(p.at('agentdb.db')), 7);
-  const yes = await onTerminal(p, ['restore', ts], { prompt: /\[y\/N\]/, answer: 'y\n' });
+  const yes = await onTerminal(p, ['restore', ts], { answers: ['y\n'] });
   assert.equal(yes.status, 0, yes.said);
   assert.equal(count(p.at('agentdb.db')), 20);
   assert.equal(count(p.at('.agentic-qe', 'memory.db')), 1234);
@@ -126,7 +92,7 @@ test('the question of restore --archive shows the same from inside the archive; 
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
   withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
-  const seen = await onTerminal(p, ['restore', '--archive', made.archive!], { prompt: /\[y\/N\]/, answer: '\u0004' });
+  const seen = await onTerminal(p, ['restore', '--archive', made.archive!], { answers: ['\u0004'] });
   assert.match(strip(seen.said), /table episodes: 0 rows now, 20 rows then/);
   assert.notEqual(seen.status, 0);
   assert.equal(count(p.at('agentdb.db')), 0);
@@ -137,7 +103,7 @@ test('a database that is busy or damaged does not stop the question', { timeout:
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
   fs.writeFileSync(p.at('agentdb.db'), Buffer.concat([Buffer.from('SQLite format 3\0'), Buffer.alloc(8000, 0xff)]));
-  const seen = await onTerminal(p, ['restore', made.timestamp], { prompt: /\[y\/N\]/, answer: 'n\n' });
+  const seen = await onTerminal(p, ['restore', made.timestamp], { answers: ['n\n'] });
   assert.match(strip(seen.said), /agentdb\.db.*damaged/s);
 });
 
@@ -145,10 +111,10 @@ test('delete asks too, and says what it is that goes', { timeout: 60_000 }, asyn
   if (!(await terminal(t))) return;
   const p = withData(t);
   const [old] = [await craftSet(p, daysAgo(5), { kind: 'manual', edit: (m) => void (m.label = 'before 2.0') }), await craftSet(p, daysAgo(1))];
-  const no = await onTerminal(p, ['delete', old], { prompt: /\[y\/N\]/, answer: '\n' });
+  const no = await onTerminal(p, ['delete', old], { answers: ['\n'] });
   assert.match(strip(no.said), /manual backup, made 5 d ago.*"before 2\.0"/);
   assert.deepEqual([no.status === 0, (await backup.listBackups({ root: p.root })).length], [false, 2]);
-  const yes = await onTerminal(p, ['delete', old], { prompt: /\[y\/N\]/, answer: 'yes\n' });
+  const yes = await onTerminal(p, ['delete', old], { answers: ['yes\n'] });
   assert.deepEqual([yes.status, (await backup.listBackups({ root: p.root })).length], [0, 1]);
   assertNoLeftovers(p.backups);
 });
@@ -158,7 +124,7 @@ test('Ctrl-C at the question changes nothing', { timeout: 60_000 }, async (t) =>
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
   withDatabase(p.at('agentdb.db'), (db) => db.exec('DELETE FROM episodes'));
-  const seen = await onTerminal(p, ['restore', made.timestamp], { prompt: /\[y\/N\]/, answer: '\u0003', keepOpen: true });
+  const seen = await onTerminal(p, ['restore', made.timestamp], { answers: ['\u0003'], keepOpen: true });
   assert.equal(seen.status, 130, seen.said);
   assert.equal(count(p.at('agentdb.db')), 0);
 });

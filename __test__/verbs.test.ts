@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, cleanEnv, codeOf, copyOf, craftSet, daysAgo, editMetadata, exec, flip, hasTool, makeDatabase, metadataPath, project, sets, stamp, withDatabase, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, cleanEnv, codeOf, copyOf, craftSet, daysAgo, editMetadata, exec, flip, hasTool, makeDatabase, metadataPath, project, sets, stamp, withData, withDatabase, type Project } from './helpers/project';
 
 interface Decision {
   timestamp: string;
@@ -12,12 +12,6 @@ interface Decision {
   decision: 'keep' | 'trim' | 'remove';
   freesBytes: number;
   reason: string;
-}
-
-function withData(t: Context): Project {
-  const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 20 });
-  return p;
 }
 
 async function left(p: Project): Promise<string[]> {

@@ -4,11 +4,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../../index.js';
-import { assertNoLeftovers, codeOf, contents, count, editMetadata, exec, makeDatabase, project, readMetadata, sha256, tempFolder, tree, withDatabase, type Context, type Project } from '../helpers/project';
+import { assertNoLeftovers, codeOf, contents, count, editMetadata, exec, makeDatabase, project, readMetadata, sha256, surroundings, withDatabase, type Context, type Project } from '../helpers/project';
 import { report } from '../helpers/proof';
-
-/** Everything around a project, and in it. */
-const all = (p: Project): Record<string, string> => tree(path.dirname(p.root), (name) => /\.lock$|\.gitignore$/.test(name));
 
 const operations: Record<string, (p: Project) => Promise<unknown>> = {
   create: (p) => backup.createBackup({ root: p.root }),
@@ -33,12 +30,12 @@ for (const [what, lead] of detours) {
     const outside = path.join(path.dirname(p.root), 'outside');
     fs.mkdirSync(outside);
     lead(p, outside);
-    const before = all(p);
+    const before = surroundings(p);
     for (const [name, operation] of Object.entries(operations)) {
       const r = await codeOf(operation(p));
       assert.equal(r.code, 'ERR_INVALID_ARG_VALUE', `${name}: ${r.message}`);
       assert.match(r.message, /backupDir/);
-      assert.deepEqual(all(p), before, name);
+      assert.deepEqual(surroundings(p), before, name);
     }
     const asked = await backup.createBackup({ root: p.root, backupDir: outside });
     assert.equal(asked.success, true, asked.error);
@@ -99,17 +96,17 @@ for (const by of ['file', 'folder'] as const) {
     const victim = path.join(path.dirname(p.root), 'victim', 'real.db');
     makeDatabase(victim, { rows: 3 });
     lead(by === 'file' ? victim : path.dirname(victim));
-    const before = all(p);
+    const before = surroundings(p);
     const r = await codeOf(backup.restoreBackup(ts, { root: p.root }));
     assert.equal(r.code, 'NEEDS_FORCE', r.message);
     assert.ok(r.message.includes(real) && r.message.includes('victim'), r.message);
-    assert.deepEqual(all(p), before);
+    assert.deepEqual(surroundings(p), before);
     // A new file is made there no more than an old one is changed.
     fs.rmSync(victim);
-    const gone = all(p);
+    const gone = surroundings(p);
     const dangling = await codeOf(backup.restoreBackup(ts, { root: p.root }));
     assert.ok(['NEEDS_FORCE', 'IO_ERROR'].includes(dangling.code ?? ''), dangling.message);
-    assert.deepEqual(all(p), gone);
+    assert.deepEqual(surroundings(p), gone);
   });
 }
 
@@ -135,10 +132,10 @@ test('a record that leads through a link out of the project, which it does not k
   fs.mkdirSync(outside);
   fs.symlinkSync(outside, p.at('out'));
   editMetadata(p.backups, ts, (m) => void (m.databases[0]!.source = 'out/agentdb.db'));
-  const before = all(p);
+  const before = surroundings(p);
   const r = await codeOf(backup.restoreBackup(ts, { root: p.root }));
   assert.equal(r.code, 'NEEDS_FORCE', r.message);
-  assert.deepEqual(all(p), before);
+  assert.deepEqual(surroundings(p), before);
 });
 
 const strange: [what: string, make: (p: Project) => Promise<void> | void][] = [
@@ -222,13 +219,13 @@ test('a note of a restore that never was is refused by whatever takes the lock, 
   for (const [what, text, also] of cases) {
     fs.writeFileSync(note, text === undefined ? '' : JSON.stringify(text));
     also?.();
-    const before = all(p);
+    const before = surroundings(p);
     const takers = tried % 8 === 0 || also ? ['create', 'clean', 'recover'] : ['recover'];
     for (const name of takers) {
       const r = await codeOf(operations[name]!(p));
       assert.ok(['BACKUP_DAMAGED', 'UNSUPPORTED_FORMAT', 'IO_ERROR'].includes(r.code ?? ''), `a note ${what}: ${name}: ${r.code} ${r.message}`);
       assert.ok(r.message.includes('.restore-intent.json'), r.message);
-      assert.deepEqual(all(p), before, `a note ${what}: ${name} wrote something`);
+      assert.deepEqual(surroundings(p), before, `a note ${what}: ${name} wrote something`);
     }
     fs.rmSync(note);
     fs.rmSync(work, { recursive: true, force: true });

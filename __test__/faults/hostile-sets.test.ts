@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import * as zlib from 'node:zlib';
 import * as backup from '../../index.js';
-import { assertNoLeftovers, codeOf, codes, count, editMetadata, makeDatabase, metadataPath, project, readMetadata, runScript, seal, sealPath, sha256, tempFolder, tree, withDatabase, type Context, type Metadata, type Project } from '../helpers/project';
+import { assertNoLeftovers, codeOf, codes, count, editMetadata, makeDatabase, metadataPath, project, readMetadata, runScript, seal, sealPath, sha256, surroundings, tempFolder, withDatabase, type Context, type Metadata, type Project } from '../helpers/project';
 import { chosen, report } from '../helpers/proof';
 import { bomb, bombBytes, entryBytes, ourBomb, ourGz, paxBody, tarEnd, tarGz, type Entry } from '../helpers/tar';
 
@@ -34,9 +34,6 @@ async function base(t: Context): Promise<Base> {
   return { p, ts, members };
 }
 
-/** Everything around a project, and in it. */
-const all = (p: Project): Record<string, string> => tree(path.dirname(p.root), (name) => /\.lock$|\.gitignore$/.test(name));
-
 /** Makes `bytes` all that is left of the set, with a checksum file that fits. */
 function onlyArchive({ p, ts }: Base, bytes: Buffer): string {
   for (const name of fs.readdirSync(p.backups)) if (name.includes(ts)) fs.rmSync(path.join(p.backups, name));
@@ -48,7 +45,7 @@ function onlyArchive({ p, ts }: Base, bytes: Buffer): string {
 
 /** Asserts that a set is refused by verify and by restore, forced or not, verified or not, and that nothing comes of it. */
 async function assertRefused({ p, ts }: Base, what: string, also: { noVerify?: boolean } = {}): Promise<void> {
-  const before = all(p);
+  const before = surroundings(p);
   assert.equal(await backup.verifyBackup(ts, { root: p.root }), false, `${what}: verified`);
   const inspection = await backup.inspectBackup(ts, { root: p.root });
   assert.ok(inspection.files.some((f) => f.problems.some((x) => codes.has(x.code) && x.message.length > 20)), `${what}: ${JSON.stringify(inspection)}`);
@@ -57,7 +54,7 @@ async function assertRefused({ p, ts }: Base, what: string, also: { noVerify?: b
   for (const options of tries) {
     const r = await codeOf(backup.restoreBackup(ts, { root: p.root, ...options }));
     assert.ok(r.code !== undefined && codes.has(r.code) && !r.rejected, `${what}: ${JSON.stringify(options)}: ${r.code} ${r.message}`);
-    assert.deepEqual(all(p), before, `${what}: ${JSON.stringify(options)}: something was written`);
+    assert.deepEqual(surroundings(p), before, `${what}: ${JSON.stringify(options)}: something was written`);
   }
   assertNoLeftovers(p.backups);
 }
@@ -188,13 +185,13 @@ test('an archive without checksum file or seal of its own needs force, as verify
 test('restore --archive and its preview refuse the same archives, and show no control character of theirs', { timeout: 600_000 }, async (t) => {
   const b = await base(t);
   const file = path.join(tempFolder(t), 'from-elsewhere.tar.gz');
-  const before = all(b.p);
+  const before = surroundings(b.p);
   for (const [what, bytes] of chosen(archives(b), 9)) {
     fs.writeFileSync(file, bytes);
     const run = await b.p.run('restore', '--archive', file, '--force');
     assert.ok(![0, null].includes(run.status), `${what}: ${run.stdout}`);
     assert.ok(!(run.stdout + run.stderr).includes('\u001b['), what);
-    assert.deepEqual(all(b.p), before, what);
+    assert.deepEqual(surroundings(b.p), before, what);
   }
 });
 
@@ -213,7 +210,7 @@ for (const [what, bytes] of bombs) {
   test(`an archive with ${what} is refused in little memory and little room`, { timeout: 600_000 }, async (t) => {
     const b = await base(t);
     onlyArchive(b, bytes(b));
-    const before = all(b.p);
+    const before = surroundings(b.p);
     const tried = await runScript<{ verified: boolean; codes: (string | null)[]; rss: number; written: number }>(
       `const [root, ts] = args;
        const fs = require('node:fs');
@@ -230,7 +227,7 @@ for (const [what, bytes] of bombs) {
     for (const code of tried.codes) assert.ok(code !== null && codes.has(code), JSON.stringify(tried));
     assert.ok(tried.written < 8 << 20, `${Math.round(tried.written / 2 ** 20)} MiB were written before it was refused`);
     assert.ok(tried.rss < 300 * 1024, `${Math.round(tried.rss / 1024)} MiB of memory`);
-    assert.deepEqual(all(b.p), before);
+    assert.deepEqual(surroundings(b.p), before);
     assertNoLeftovers(b.p.backups);
     counts.archives++;
   });
@@ -321,10 +318,10 @@ test('with verify off too, no record sends a file out of the project or takes on
     fs.writeFileSync(file, good);
     editMetadata(b.p.backups, b.ts, (m) => edit(m, b));
     for (const name of [archiveName(b.ts), `${archiveName(b.ts)}.sha256`]) fs.rmSync(path.join(b.p.backups, name), { force: true });
-    const before = all(b.p);
+    const before = surroundings(b.p);
     const r = await codeOf(backup.restoreBackup(b.ts, { root: b.p.root, force: true, verify: false }));
     assert.ok(r.code !== undefined && codes.has(r.code), `a record that ${what}: ${r.code} ${r.message}`);
-    assert.deepEqual(all(b.p), before, what);
+    assert.deepEqual(surroundings(b.p), before, what);
   }
 });
 
@@ -346,18 +343,18 @@ test('a file that is no database goes to a hidden place only if it was asked for
     m.databases.find((d) => d.source === 'notes.db')!.source = hook;
     (m.databases.find((d) => d.source === hook) as Record<string, unknown>).mode = '0755';
   });
-  const before = all(b.p);
+  const before = surroundings(b.p);
   const r = await codeOf(backup.restoreBackup(b.ts, { root: b.p.root }));
   assert.equal(r.code, 'NEEDS_FORCE', r.message);
   assert.match(r.message, /hidden/);
-  assert.deepEqual(all(b.p), before);
+  assert.deepEqual(surroundings(b.p), before);
   // Nor does it help to call it a database.
   const plain = readMetadata(b.p.backups, b.ts).databases.find((d) => d.source === hook)!;
   const real = readMetadata(b.p.backups, b.ts).databases.find((d) => d.source === 'agentdb.db')!.sqlite;
   editMetadata(b.p.backups, b.ts, (m) => void Object.assign(m.databases.find((d) => d.file === plain.file)!, { sqlite: real }));
-  const lied = all(b.p);
+  const lied = surroundings(b.p);
   assert.notEqual((await codeOf(backup.restoreBackup(b.ts, { root: b.p.root, verify: false }))).code, undefined);
-  assert.deepEqual(all(b.p), lied);
+  assert.deepEqual(surroundings(b.p), lied);
   editMetadata(b.p.backups, b.ts, (m) => void Object.assign(m.databases.find((d) => d.file === plain.file)!, { sqlite: null }));
   assert.equal((await backup.restoreBackup(b.ts, { root: b.p.root, databases: [hook] })).success, true);
   assert.equal(fs.readFileSync(b.p.at(hook), 'utf8'), 'notes, then');

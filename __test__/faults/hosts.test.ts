@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import * as backup from '../../index.js';
 import { addRows, assertNoLeftovers, contents, exec, makeDatabase, ownLocks, packageRoot, project, publicPackage, runScript, scriptArgs, tempFolder, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, full, report, shard } from '../helpers/proof';
+import { copyOfProject } from '../helpers/trials';
 import Database from 'better-sqlite3';
 
 const names = ['agentdb.db', 'memory.db'];
@@ -25,13 +26,6 @@ async function template(t: Context): Promise<{ p: Project; ts: string; restored:
   const restored = state(p);
   for (const name of names) withDatabase(p.at(name), (db) => db.exec("UPDATE episodes SET task = 'later', embedding = randomblob(length(embedding))"));
   return { p, ts: made.timestamp, restored, now: state(p) };
-}
-
-async function copied(t: Context, p: Project): Promise<Project> {
-  const q = project(t);
-  const run = await exec('cp', ['-a', `${p.root}/.`, q.root]);
-  assert.equal(run.status, 0, run.stderr);
-  return q;
 }
 
 /** What the next run finds. */
@@ -72,7 +66,7 @@ test('a process that ends in the middle, by process.exit(), an uncaught exceptio
   let cut = 0;
   for (const { verb, end, moment } of chosen(points, 7)) {
     const what = `${end} at report ${moment} of ${verb}`;
-    const p = await copied(t, s.p);
+    const p = await copyOfProject(t, s.p);
     const source = `
       const [root, ts] = args;
       let n = 0;
@@ -97,7 +91,7 @@ test('a worker that is terminated in the middle of any operation loses nothing, 
   let cut = 0;
   for (const { verb, moment } of chosen(points, 5)) {
     const what = `terminated at report ${moment} of ${verb}`;
-    const p = await copied(t, s.p);
+    const p = await copyOfProject(t, s.p);
     const source = `
       const { parentPort, workerData: { root, ts, file } } = require('node:worker_threads');
       const backup = require(file);

@@ -7,6 +7,7 @@ import { test, type TestContext } from 'node:test';
 import * as backup from '../../index.js';
 import { assertNoLeftovers, companion, contents, copyOf, exec, inCI, isRoot, makeDatabase, nobody, project, publicPackage, scriptArgs, sets, tempFolder, unprivileged, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, report, shard } from '../helpers/proof';
+import { copyOfProject, twoAtATime } from '../helpers/trials';
 
 const tool = (name: string): boolean => spawnSync(name, ['--version']).status === 0;
 function needPrlimit(): void {
@@ -21,22 +22,6 @@ interface Outcome {
 /** The code of an outcome, of a rejection or of a result alike; `undefined` when all went well. */
 const codeIn = (o: Outcome): string | undefined => o.code ?? (o.value?.success === false ? (o.value.code as string) : undefined);
 const messageIn = (o: Outcome): string => o.message ?? (o.value?.error as string | undefined) ?? '';
-
-/** Does `work` for each of `all`, two at a time. */
-async function each<T>(all: T[], work: (point: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < all.length) await work(all[next++]!);
-  };
-  await Promise.all([lane(), lane()]);
-}
-
-async function copied(t: Context, p: Project): Promise<Project> {
-  const q = project(t);
-  const run = await exec('cp', ['-a', `${p.root}/.`, q.root]);
-  assert.equal(run.status, 0, run.stderr);
-  return q;
-}
 
 /** A process is killed in the middle of its transaction, of which half is in the database already. */
 async function diedHalfWay(t: Context, file: string): Promise<void> {
@@ -86,9 +71,9 @@ test('descriptors: a host that has too few left, at any point, gets IO_ERROR wit
   const points = Object.keys(calls).flatMap((call) => Array.from({ length: most + 1 }, (_, free) => ({ call, free })));
   let refused = 0;
   let went = 0;
-  await each(chosen(points, 22), async ({ call, free }) => {
+  await twoAtATime(chosen(points, 22), async ({ call, free }) => {
     const what = `${call} with ${free} descriptors left`;
-    const p = await copied(t, template);
+    const p = await copyOfProject(t, template);
     const before = sets(p.backups);
     const source = `
       const [root, ts, free] = args;

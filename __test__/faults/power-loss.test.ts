@@ -1,6 +1,5 @@
 // Power lost at any moment: of what the kernel may have left, everything lists, verifies and recovers to old or new, and what was reported as done stays done.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -11,8 +10,9 @@ import { assertSame, Disk, imageOf, materialise, remains, type Image, type Remai
 import { addRows, assertNoLeftovers, contents, copyOf, craftSet, daysAgo, makeDatabase, projectAt, readMetadata, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, full, report } from '../helpers/proof';
 import { record, type Recording, type Step } from '../helpers/recording';
+import { needStrace } from '../helpers/syscalls';
 
-assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no order of writes can be recorded (apt-get install strace)');
+needStrace();
 
 /** Images tried of each operation within `npm test`. */
 const sample = 28;

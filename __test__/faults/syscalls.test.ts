@@ -4,9 +4,10 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../../index.js';
-import { assertNoLeftovers, codes, companion, contents, copyOf, craftSet, daysAgo, exec, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project } from '../helpers/project';
+import { assertNoLeftovers, codes, contents, copyOf, craftSet, daysAgo, makeDatabase, metadataPath, project, projectAt, readMetadata, sets, tempFolder, withDatabase, type Context, type Project } from '../helpers/project';
 import { chosen, report } from '../helpers/proof';
 import { callsOf, needStrace, pointsOf, runAt, type Call, type Fault, type Point, type Traced } from '../helpers/syscalls';
+import { copyFolder, died, twoAtATime } from '../helpers/trials';
 
 const names = ['agentdb.db', '.agentic-qe/memory.db', 'notes.db', 'gone.db'];
 const intentOf = (p: Project): string => path.join(p.backups, '.restore-intent.json');
@@ -31,14 +32,13 @@ function copied(p: Project, timestamp: string, source: string): string {
 
 /** Copies a project to `root`. The note of a restore that died in it names its files by where they are. */
 async function copyTo(p: Project, root: string): Promise<Project> {
-  const made = await exec('cp', ['-a', p.root, root]);
-  assert.equal(made.status, 0, made.stderr);
+  await copyFolder(p.root, root);
   const copy = projectAt(root);
   if (fs.existsSync(intentOf(copy))) fs.writeFileSync(intentOf(copy), fs.readFileSync(intentOf(copy), 'utf8').replaceAll(`"${p.root}/`, `"${root}/`));
   return copy;
 }
 
-const copyOfProject = (t: Context, p: Project): Promise<Project> => copyTo(p, path.join(tempFolder(t), 'copy'));
+const copyAnywhere = (t: Context, p: Project): Promise<Project> => copyTo(p, path.join(tempFolder(t), 'copy'));
 
 /** One operation to be disturbed. */
 interface Operation {
@@ -66,13 +66,6 @@ interface Seen {
 
 const listed = async (p: Project): Promise<Seen[]> => (await backup.listBackups({ root: p.root, archives: true })).map(({ timestamp, archiveOnly, complete }) => ({ timestamp, archiveOnly, complete }));
 
-/** A writer that died with commits in its `-wal`. */
-async function died(t: Context, file: string, sql: string): Promise<void> {
-  const dead = companion(t, `const db = new Database(args[0]); db.exec(args[1]); console.log('done'); process.kill(process.pid, 'SIGKILL');`, [file, sql]);
-  assert.equal(await dead.line(), 'done');
-  await dead.end();
-}
-
 /** A rollback-mode database, one in WAL mode, a plain file, and one to be lost. */
 function fill(p: Project): void {
   makeDatabase(p.at('agentdb.db'), { rows: 20 });
@@ -94,7 +87,7 @@ async function toCreate(t: Context): Promise<Operation> {
   const old = [await craftSet(template, daysAgo(5), { archive: true }), await craftSet(template, daysAgo(4)), await craftSet(template, daysAgo(3))];
   const manual = await craftSet(template, daysAgo(2), { kind: 'manual' });
   await died(t, template.at('.agentic-qe/memory.db'), "INSERT INTO patterns VALUES ('late', 'in the -wal')");
-  const before = state(await copyOfProject(t, template));
+  const before = state(await copyAnywhere(t, template));
   const done: Operation['done'] = async (p, run, list) => {
     const { timestamp, removed, warnings } = JSON.parse(run.stdout) as backup.BackupResult;
     const made = readMetadata(p.backups, timestamp);
@@ -115,7 +108,7 @@ async function toRestore(t: Context, archived: boolean): Promise<Operation> {
   assert.equal(made.success, true, made.error);
   const restored = state(template);
   await change(t, template);
-  const before = state(await copyOfProject(t, template));
+  const before = state(await copyAnywhere(t, template));
   if (archived) {
     for (const file of made.files) for (const name of [file, `${file}.sha256`]) fs.rmSync(name);
     fs.rmSync(metadataPath(template.backups, made.timestamp));
@@ -138,7 +131,7 @@ async function toRemove(t: Context, verb: 'clean' | 'delete'): Promise<Operation
   for (const [name, text] of [['.gitignore', '*\n'], ['.lock', '']] as const) fs.writeFileSync(path.join(template.backups, name), text, { mode: 0o600 });
   const manual = await craftSet(template, daysAgo(3), { kind: 'manual' });
   const newest = await craftSet(template, daysAgo(1), { sources });
-  const before = state(await copyOfProject(t, template));
+  const before = state(await copyAnywhere(t, template));
   const gone: Operation['done'] = (_, run, list) => {
     if (verb === 'delete') return assert.ok(!list.some((b) => b.timestamp === trimmed), 'the set was not deleted');
     assert.deepEqual(list.map((b) => [b.timestamp, b.archiveOnly]), [[newest, false], [manual, false], [trimmed, true]]);
@@ -152,7 +145,7 @@ async function toRemove(t: Context, verb: 'clean' | 'delete'): Promise<Operation
 async function dead(t: Context, from: Operation, calls: Call[], wanted: (call: Call) => boolean, holds: (p: Project) => boolean): Promise<Project> {
   const last = calls.filter((c) => /^(rename|unlink|fsync|pwrite|rmdir|openat)/.test(c.name) && wanted(c));
   for (const call of last.slice(Math.floor(last.length / 2))) {
-    const p = await copyOfProject(t, from.template);
+    const p = await copyAnywhere(t, from.template);
     const run = await runAt(p.root, path.join(tempFolder(t), 'trace'), { ...call, fault: 'SIGKILL' }, from.args);
     if (run.signal === 'SIGKILL' && holds(p)) return p;
   }
@@ -163,7 +156,7 @@ async function dead(t: Context, from: Operation, calls: Call[], wanted: (call: C
 async function halfUndone(t: Context, from: Operation, calls: Call[]): Promise<Project> {
   const writes = calls.filter((c) => c.name === 'pwrite64');
   for (const call of writes.slice(Math.floor(writes.length / 2))) {
-    const p = await copyOfProject(t, from.template);
+    const p = await copyAnywhere(t, from.template);
     const run = await runAt(p.root, path.join(tempFolder(t), 'trace'), { ...call, fault: 'EIO+' }, from.args);
     if (run.status !== 6 || fs.existsSync(p.at('gone.db')) || !fs.existsSync(intentOf(p))) continue;
     if ((JSON.parse(fs.readFileSync(intentOf(p), 'utf8')) as { undoing: boolean }).undoing) return p;
@@ -197,7 +190,7 @@ async function toLook(t: Context, args: string[]): Promise<Operation> {
   const manual = await craftSet(template, daysAgo(2), { kind: 'manual' });
   const made = await backup.createBackup({ root: template.root });
   assert.equal(made.success, true, made.error);
-  const before = state(await copyOfProject(t, template));
+  const before = state(await copyAnywhere(t, template));
   const all = args.map((a) => (a === 'TS' ? made.timestamp : a));
   const right = await template.run(...all);
   const plain = (text: string, root: string): string => text.replaceAll(/"(durationMs|ageSeconds|free)":\d+/g, '').replaceAll(root, 'ROOT');
@@ -329,25 +322,19 @@ const label = (op: Operation, point: Point): string => `${op.name}, ${point.faul
 async function eachPoint(t: Context, all: { op: Operation; point: Point }[], counts: Counts): Promise<void> {
   const folder = tempFolder(t);
   const wrong: string[] = [];
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    while (next < all.length) {
-      const i = next++;
-      const { op, point } = all[i]!;
-      const root = path.join(folder, String(i));
-      const copy = await copyTo(op.template, root);
-      let run: Traced | undefined;
-      try {
-        run = await runAt(root, `${root}.trace`, point, op.args);
-        await judge(op, copy, point, run, counts);
-      } catch (e) {
-        wrong.push(`${label(op, point)} (${point.line}): ${(e as Error).message}${run ? `\n  it had ended with ${run.status ?? run.signal}: ${run.stdout.slice(0, 400)}${run.stderr.slice(0, 400)}` : ''}`);
-      }
-      fs.rmSync(root, { recursive: true });
-      fs.rmSync(`${root}.trace`, { force: true });
+  await twoAtATime(all, async ({ op, point }, i) => {
+    const root = path.join(folder, String(i));
+    const copy = await copyTo(op.template, root);
+    let run: Traced | undefined;
+    try {
+      run = await runAt(root, `${root}.trace`, point, op.args);
+      await judge(op, copy, point, run, counts);
+    } catch (e) {
+      wrong.push(`${label(op, point)} (${point.line}): ${(e as Error).message}${run ? `\n  it had ended with ${run.status ?? run.signal}: ${run.stdout.slice(0, 400)}${run.stderr.slice(0, 400)}` : ''}`);
     }
-  };
-  await Promise.all([lane(), lane()]);
+    fs.rmSync(root, { recursive: true });
+    fs.rmSync(`${root}.trace`, { force: true });
+  });
   assert.equal(wrong.length, 0, `${wrong.length} of ${all.length} points:\n\n${wrong.join('\n\n')}`);
 }
 
@@ -356,7 +343,7 @@ test('whichever system call fails or is the last: all databases are old or all n
   const begun = Date.now();
   const operations = await Promise.all([toCreate(t), toRestore(t, false), toRestore(t, true), toRemove(t, 'clean'), toRemove(t, 'delete'), toExec(t), ...[['verify', 'TS'], ['list', '--archives'], ['compare', 'TS'], ['info', 'TS']].map((a) => toLook(t, [...a, '--json']))]);
   const pointsIn = async (op: Operation): Promise<{ op: Operation; point: Point }[]> => {
-    const calls = await callsOf(t, (await copyOfProject(t, op.template)).root, op.args);
+    const calls = await callsOf(t, (await copyAnywhere(t, op.template)).root, op.args);
     const next: Operation[] = [];
     if (['restore', 'create', 'delete'].includes(op.name)) next.push(await toRecover(t, op, calls));
     if (op.name === 'create') next.push(await toRecover(t, { ...op, name: 'create that had published' }, calls));

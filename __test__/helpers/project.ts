@@ -223,6 +223,13 @@ export function makeDatabase(file: string, filling: Filling = {}): void {
   }
 }
 
+/** A project with one database. */
+export function withData(t: Context, rows = 20): Project {
+  const p = project(t);
+  makeDatabase(p.at('agentdb.db'), { rows });
+  return p;
+}
+
 /** Adds episodes `from`…`from + count - 1` and as many patterns, in one transaction. */
 export function addRows(db: Database.Database, from: number, count: number, bytes = 400): void {
   const episode = db.prepare('INSERT INTO episodes(id, task, embedding) VALUES (?, ?, randomblob(?))');
@@ -340,6 +347,11 @@ export function tree(folder: string, leaveOut: (relative: string) => boolean = (
 /** `tree` of a backups folder without the two entries that stay for ever. */
 export function sets(folder: string): Record<string, string> {
   return tree(folder, (name) => name === '.lock' || name === '.gitignore');
+}
+
+/** `tree` of everything around a project, and in it, without those. */
+export function surroundings(p: Project): Record<string, string> {
+  return tree(path.dirname(p.root), (name) => /\.lock$|\.gitignore$/.test(name));
 }
 
 /** Asserts that no run left anything of its own in a backups folder. */

@@ -1,9 +1,8 @@
 // Projects that have the package: its scripts linked in, or all of it installed as npm does.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { cleanEnv, exec, finished, packageRoot, tempFolder, type Context, type Run } from './project';
+import { cleanEnv, exec, packageRoot, tempFolder, type Context, type Run } from './project';
 
 export const scriptsFolder = path.join(packageRoot, 'scripts');
 export const scriptNames = ['backup-databases.sh', 'restore-databases.sh', 'manage-backups.sh'];
@@ -54,16 +53,4 @@ export function placeAddon(root: string): void {
   fs.mkdirSync(folder, { recursive: true });
   fs.copyFileSync(path.join(packageRoot, 'npm', platform, 'package.json'), path.join(folder, 'package.json'));
   fs.symlinkSync(path.join(packageRoot, file), path.join(folder, file));
-}
-
-/** Runs a shell command on a terminal, types `answer` when it is asked something, and gives what was to be seen. */
-export async function onTerminal(cwd: string, command: string, answer: string): Promise<{ status: number | null; said: string }> {
-  const child = spawn('script', ['-qec', command, '/dev/null'], { cwd, env: cleanEnv({ TERM: 'dumb', SHELL: '/bin/bash' }), stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
-  child.stdout.on('data', (b: Buffer) => {
-    said += b.toString();
-    if (/\?|\[y/i.test(said) && !child.stdin.writableEnded) child.stdin.end(answer);
-  });
-  const run = await finished(child);
-  return { status: run.status, said };
 }

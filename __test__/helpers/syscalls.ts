@@ -41,7 +41,7 @@ export interface Traced extends Run {
 }
 
 export function needStrace(): void {
-  assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no system call can be made to fail (apt-get install strace)');
+  assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no system call can be watched, or made to fail or to be the last (apt-get install strace)');
 }
 
 const straceBin = ((): string => {

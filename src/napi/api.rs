@@ -6,7 +6,7 @@ use napi_derive::napi;
 
 use super::options::{self, Call, Project};
 use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
-use super::runtime::start;
+use super::runtime::{once_read, start};
 use super::safety::Local;
 use super::verbs::{Answer, Base};
 
@@ -129,11 +129,10 @@ pub fn with_safety_backup<'env>(
 /// The command line, for `bin`: resolves with the exit code.
 #[napi(skip_typescript)]
 pub fn run_cli<'env>(env: &'env Env, args: Unknown<'env>, signal: Unknown<'env>) -> Answer<'env, i32> {
-    let (args, call) = match options::arguments(env, &args) {
-        Ok(args) => (args, Ok(Call { project: Project::default(), signal: Some(signal), on_progress: None })),
-        Err(failure) => (Vec::new(), Err(failure)),
-    };
-    start(env, call, |context| Ok(crate::cli::run(args, context.monitor.clone())), |_, finished| Ok(finished.result?))
+    once_read(env, options::arguments(env, &args), |args| {
+        let call = Call { project: Project::default(), signal: Some(signal), on_progress: None };
+        start(env, call, |context| Ok(crate::cli::run(args, context.monitor.clone())), |_, finished| Ok(finished.result?))
+    })
 }
 
 /// For `bin`: the command was sent `signal` (its number). False if the process should end at once.

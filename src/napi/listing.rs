@@ -5,7 +5,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::results::{bytes, paths, plain};
+use super::values::{bytes, paths, plain};
 use crate::backup_set::metadata::Metadata;
 use crate::error::{Code, Error};
 use crate::operations::BackupInfo;

@@ -15,4 +15,5 @@ mod runtime;
 mod safety;
 mod signal;
 mod slices;
+mod values;
 mod verbs;

@@ -127,29 +127,24 @@ impl<'env> Options<'env> {
 
     /// Reads [`Options::CREATE`].
     pub fn create(&self) -> Result<CreateOptions> {
-        let default = CreateOptions::default();
-        Ok(CreateOptions {
-            compress: self.boolean("compress", default.compress)?,
-            verify: self.boolean("verify", default.verify)?,
-            kind: self.kind(default.kind)?,
-            label: self.string("label")?,
-            operation: default.operation,
-            keep_last: self.keep_last(default.keep_last)?,
-            pin: false,
-        })
+        let common = self.backup()?;
+        Ok(CreateOptions { kind: self.kind(common.kind)?, ..common })
     }
 
     /// Reads [`Options::SAFETY`].
     pub fn safety(&self, operation: String) -> Result<CreateOptions> {
+        Ok(CreateOptions { kind: Kind::Safety, operation: Some(operation), ..self.backup()? })
+    }
+
+    /// What both have.
+    fn backup(&self) -> Result<CreateOptions> {
         let default = CreateOptions::default();
         Ok(CreateOptions {
             compress: self.boolean("compress", default.compress)?,
             verify: self.boolean("verify", default.verify)?,
-            kind: Kind::Safety,
             label: self.string("label")?,
-            operation: Some(operation),
             keep_last: self.keep_last(default.keep_last)?,
-            pin: false,
+            ..default
         })
     }
 

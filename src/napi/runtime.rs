@@ -31,10 +31,10 @@ type Resolver<R> = Box<dyn FnOnce(Env) -> napi::Result<R>>;
 
 /// Runs `job` and settles the promise with what `finish` makes of its result, on the JavaScript thread.
 ///
-/// Whatever fails, in `call` too, is a rejection. Only an engine that cannot make a promise is an `Err`, which throws.
+/// Whatever fails is a rejection. Only an engine that cannot make a promise is an `Err`, which throws.
 pub fn start<'env, T, R>(
     env: &'env Env,
-    call: Result<Call<'env>>,
+    call: Call<'env>,
     job: impl FnOnce(&Context) -> crate::error::Result<T> + Send + 'static,
     finish: impl FnOnce(&Env, Finished<T>) -> Result<R> + Send + 'static,
 ) -> napi::Result<PromiseRaw<'env, R>>
@@ -43,14 +43,23 @@ where
     R: ToNapiValue + 'static,
 {
     // The seat comes first: without it nothing has begun that would have to be ended again.
-    match call.and_then(|call| Ok((Seat::take()?, Running::new(env, call)?))) {
-        Ok((seat, (context, running))) => launch(env, seat, context, running, job, finish),
+    let begin = || Ok((Seat::take()?, Running::new(env, call)?));
+    once_read(env, begin(), |(seat, (context, running))| launch(env, seat, context, running, job, finish))
+}
+
+/// What `begin` does with what was `read` of the arguments; or else a rejection that says what is wrong with them.
+pub fn once_read<'env, A, R: ToNapiValue>(
+    env: &'env Env,
+    read: Result<A>,
+    begin: impl FnOnce(A) -> napi::Result<PromiseRaw<'env, R>>,
+) -> napi::Result<PromiseRaw<'env, R>> {
+    match read {
+        Ok(arguments) => begin(arguments),
         Err(failure) => rejected(env, failure),
     }
 }
 
-/// A promise that is rejected already.
-pub fn rejected<'env, R: ToNapiValue>(env: &'env Env, failure: Failure) -> napi::Result<PromiseRaw<'env, R>> {
+fn rejected<'env, R: ToNapiValue>(env: &'env Env, failure: Failure) -> napi::Result<PromiseRaw<'env, R>> {
     let promise = PromiseRaw::<napi::Error>::reject(env, failure.into_rejection(env))?;
     Ok(PromiseRaw::new(env.raw(), promise.raw()))
 }

@@ -6,7 +6,7 @@ use napi::{Env, JsValue, sys};
 use super::error::{Caught, Failure, Result, caught, words};
 use super::options::{self, Call, Project};
 use super::progress::Callback;
-use super::runtime::{Finished, rejected, start};
+use super::runtime::{Finished, once_read, start};
 use super::verbs::{Answer, Base};
 use crate::error::Error;
 use crate::operations::{self as op, Context, CreateOptions, CreateOutcome, RestoreOptions, RestoreOutcome};
@@ -43,13 +43,10 @@ impl Base {
         function: &Unknown<'env>,
         value: &Unknown<'env>,
     ) -> Answer<'env, Local> {
-        match self.plan(env, name, function, value) {
-            Ok((call, options, plan)) => {
-                let job = move |context: &Context| op::create(context, &options).and_then(healthy);
-                start(env, Ok(call), job, move |env, finished| plan.run(env, finished))
-            }
-            Err(failure) => rejected(env, failure),
-        }
+        once_read(env, self.plan(env, name, function, value), |(call, options, plan)| {
+            let job = move |context: &Context| op::create(context, &options).and_then(healthy);
+            start(env, call, job, move |env, finished| plan.run(env, finished))
+        })
     }
 
     fn plan<'env>(
@@ -144,7 +141,7 @@ impl Undo {
                 Err(error) => both(&operation, &set, error, original),
             })
         };
-        start(env, Ok(call), job, finish)
+        start(env, call, job, finish)
     }
 }
 

@@ -7,7 +7,7 @@ use super::error::{Caught, Failure, Result};
 use super::listing;
 use super::options::{self, Call, Options, Project};
 use super::results::{BackupComparison, BackupInspection, BackupResult, Health, RecoveryResult, RestoreResult, StorageUsage};
-use super::runtime::{rejected, start};
+use super::runtime::{once_read, start};
 use super::safety::Local;
 use super::slices;
 use crate::error::Error;
@@ -53,8 +53,7 @@ impl Base {
         T: Send + 'static,
         R: From<T> + napi::bindgen_prelude::ToNapiValue + 'static,
     {
-        let call = self.options(env, options, &[]).map(|(call, _)| call);
-        start(env, call, job, |_, finished| Ok(finished.result?.into()))
+        once_read(env, self.options(env, options, &[]), |(call, _)| start(env, call, job, |_, finished| Ok(finished.result?.into())))
     }
 
     /// A verb on one set, whose failures all reject.
@@ -69,15 +68,22 @@ impl Base {
         T: Send + 'static,
         R: From<T> + napi::bindgen_prelude::ToNapiValue + 'static,
     {
-        let (timestamp, call) = match self.set_and_call(env, timestamp, options) {
-            Ok((timestamp, call)) => (timestamp, Ok(call)),
-            Err(failure) => (String::new(), Err(failure)),
-        };
-        start(env, call, move |context| job(context, &timestamp), |_, finished| Ok(finished.result?.into()))
+        once_read(env, self.set_and_options(env, timestamp, options, &[]), |(timestamp, call, _)| {
+            start(env, call, move |context| job(context, &timestamp), |_, finished| Ok(finished.result?.into()))
+        })
     }
 
-    fn set_and_call<'env>(&self, env: &'env Env, timestamp: &Unknown<'env>, options: &Unknown<'env>) -> Result<(String, Call<'env>)> {
-        Ok((options::timestamp(env, timestamp)?, self.options(env, options, &[])?.0))
+    /// The arguments of a verb on one set that has `own` options besides the common ones.
+    fn set_and_options<'env>(
+        &self,
+        env: &'env Env,
+        timestamp: &Unknown<'env>,
+        value: &Unknown<'env>,
+        own: &[&str],
+    ) -> Result<(String, Call<'env>, Options<'env>)> {
+        let timestamp = options::timestamp(env, timestamp)?;
+        let (call, options) = self.options(env, value, own)?;
+        Ok((timestamp, call, options))
     }
 
     /// createBackup
@@ -100,18 +106,13 @@ impl Base {
 
     /// restoreBackup
     pub fn restore<'env>(&self, env: &'env Env, timestamp: &Unknown<'env>, value: &Unknown<'env>) -> Answer<'env, RestoreResult> {
-        let read = || {
-            let timestamp = options::timestamp(env, timestamp)?;
-            let (call, options) = self.options(env, value, &Options::RESTORE)?;
-            Ok((timestamp, call, options.restore()?))
-        };
-        let (timestamp, call, options) = match read() {
-            Ok((timestamp, call, options)) => (timestamp, Ok(call), options),
-            Err(failure) => (String::new(), Err(failure), op::RestoreOptions::default()),
-        };
-        let asked = timestamp.clone();
-        let job = move |context: &Context| op::restore(context, &timestamp, &options);
-        start(env, call, job, move |_, finished| Ok(RestoreResult::new(finished, asked)))
+        let read = self.set_and_options(env, timestamp, value, &Options::RESTORE);
+        let read = read.and_then(|(timestamp, call, options)| Ok((timestamp, call, options.restore()?)));
+        once_read(env, read, |(timestamp, call, options)| {
+            let asked = timestamp.clone();
+            let job = move |context: &Context| op::restore(context, &timestamp, &options);
+            start(env, call, job, move |_, finished| Ok(RestoreResult::new(finished, asked)))
+        })
     }
 
     /// listBackups
@@ -120,15 +121,13 @@ impl Base {
             let (call, options) = self.options(env, value, &Options::LIST)?;
             Ok((call, options.archives()?, slices::between(env).caught(env)?))
         };
-        let (call, archives, (giver, taker)) = match read() {
-            Ok(read) => read,
-            Err(failure) => return rejected(env, failure),
-        };
-        let job = move |context: &Context| {
-            let rows = op::list_as(context, archives, |info| listing::row(&info))?;
-            giver.give(rows.into_iter().collect::<Result<_, Error>>()?, &context.monitor)
-        };
-        start(env, Ok(call), job, move |env, finished| taker.end(env, finished.result?).caught(env))
+        once_read(env, read(), |(call, archives, (giver, taker))| {
+            let job = move |context: &Context| {
+                let rows = op::list_as(context, archives, |info| listing::row(&info))?;
+                giver.give(rows.into_iter().collect::<Result<_, Error>>()?, &context.monitor)
+            };
+            start(env, call, job, move |env, finished| taker.end(env, finished.result?).caught(env))
+        })
     }
 
     /// verifyBackup
@@ -143,27 +142,20 @@ impl Base {
 
     /// compareBackup
     pub fn compare<'env>(&self, env: &'env Env, timestamp: &Unknown<'env>, value: &Unknown<'env>) -> Answer<'env, BackupComparison> {
-        let read = || {
-            let timestamp = options::timestamp(env, timestamp)?;
-            let (call, options) = self.options(env, value, &Options::COMPARE)?;
-            Ok((timestamp, call, options.compare()?))
-        };
-        let (timestamp, call, options) = match read() {
-            Ok((timestamp, call, options)) => (timestamp, Ok(call), options),
-            Err(failure) => (String::new(), Err(failure), op::CompareOptions::default()),
-        };
-        start(env, call, move |context| op::compare(context, &timestamp, &options), |_, finished| Ok(finished.result?.into()))
+        let read = self.set_and_options(env, timestamp, value, &Options::COMPARE);
+        let read = read.and_then(|(timestamp, call, options)| Ok((timestamp, call, options.compare()?)));
+        once_read(env, read, |(timestamp, call, options)| {
+            start(env, call, move |context| op::compare(context, &timestamp, &options), |_, finished| Ok(finished.result?.into()))
+        })
     }
 
     /// cleanOldBackups
     pub fn clean<'env>(&self, env: &'env Env, keep_last: &Unknown<'env>, value: &Unknown<'env>) -> Answer<'env, u32> {
         let read = options::keep_last(env, keep_last).and_then(|keep| Ok((self.options(env, value, &[])?.0, keep)));
-        let (call, keep) = match read {
-            Ok((call, keep)) => (Ok(call), keep),
-            Err(failure) => (Err(failure), 0),
-        };
-        let options = op::CleanOptions { rule: Rule::Newest(keep), dry_run: false };
-        start(env, call, move |context| op::clean(context, &options), |_, finished| Ok(finished.result?.removed))
+        once_read(env, read, |(call, keep)| {
+            let options = op::CleanOptions { rule: Rule::Newest(keep), dry_run: false };
+            start(env, call, move |context| op::clean(context, &options), |_, finished| Ok(finished.result?.removed))
+        })
     }
 
     /// storageUsage
@@ -174,11 +166,9 @@ impl Base {
     /// checkHealth
     pub fn health<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Health> {
         let read = self.options(env, value, &Options::HEALTH).and_then(|(call, options)| Ok((call, options.health()?)));
-        let (call, options) = match read {
-            Ok((call, options)) => (Ok(call), options),
-            Err(failure) => (Err(failure), op::HealthOptions::default()),
-        };
-        start(env, call, move |context| op::check(context, &options), |_, finished| Ok(Health::new(finished)?))
+        once_read(env, read, |(call, options)| {
+            start(env, call, move |context| op::check(context, &options), |_, finished| Ok(Health::new(finished)?))
+        })
     }
 
     /// recover
@@ -188,10 +178,8 @@ impl Base {
 }
 
 fn create<'env>(env: &'env Env, read: Result<(Call<'env>, CreateOptions)>) -> Answer<'env, BackupResult> {
-    let (call, options) = match read {
-        Ok((call, options)) => (Ok(call), options),
-        Err(failure) => (Err(failure), CreateOptions::default()),
-    };
-    let kind = options.kind;
-    start(env, call, move |context| op::create(context, &options), move |_, finished| Ok(BackupResult::new(finished, kind)))
+    once_read(env, read, |(call, options)| {
+        let kind = options.kind;
+        start(env, call, move |context| op::create(context, &options), move |_, finished| Ok(BackupResult::new(finished, kind)))
+    })
 }

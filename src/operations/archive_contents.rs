@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::archive_copy;
-use super::inspect;
+use super::copy_check;
 use super::record_check;
 use crate::backup_set::archive::{self, Named};
 use crate::backup_set::metadata::{DatabaseRecord, Metadata};
@@ -228,6 +228,11 @@ fn changed(path: &Path, name: &str) -> Error {
 }
 
 impl Contents {
+    /// The hash of the copy called `name`, as it came out of the archive.
+    pub fn hash_of(&self, name: &str) -> Option<String> {
+        self.copies.get(name).map(|(_, hash)| hash.clone())
+    }
+
     /// What is wrong in it, but for what is only unproven.
     pub fn problems(&self, path: &Path, project: &Project) -> Vec<(Code, String)> {
         let shown = path.display();
@@ -249,7 +254,7 @@ impl Contents {
         }
         let strict = self.is_sealed();
         for (file, text) in self.sidecars.iter().filter(|(file, _)| self.copies.contains_key(*file)) {
-            let hash = inspect::parse_sidecar(text, file, strict);
+            let hash = copy_check::parse_sidecar(text, file, strict);
             if hash.as_ref() != self.copies.get(file).map(|c| &c.1) {
                 found.push((Code::ChecksumMismatch, format!("{shown}: the checksum file of {file} in it is not one of {file}")));
             }
@@ -260,10 +265,14 @@ impl Contents {
         found
     }
 
+    /// The copies without a checksum file in it.
+    pub fn bare(&self) -> impl Iterator<Item = &String> {
+        self.copies.keys().filter(|file| !self.sidecars.contains_key(*file))
+    }
+
     /// What nothing in it speaks for: `NEEDS_FORCE`.
     pub fn unproven(&self, path: &Path) -> Vec<(Code, String)> {
-        let bare = self.copies.keys().filter(|file| !self.sidecars.contains_key(*file));
-        let bare = bare.map(|file| (Code::NeedsForce, format!("{}: {file} in it has no checksum file (.sha256)", path.display())));
+        let bare = self.bare().map(|file| (Code::NeedsForce, format!("{}: {file} in it has no checksum file (.sha256)", path.display())));
         bare.chain(self.unsealed(path)).collect()
     }
 

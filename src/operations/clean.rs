@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use super::copy_check;
 use super::inspect;
 use super::session;
 use super::types::{CleanDecision, CleanOptions, CleanOutcome, Context, DeleteOutcome};
@@ -17,7 +18,8 @@ use crate::store::catalog::{self, SetEntry};
 use crate::store::folder;
 use crate::store::lock::StoreLock;
 use crate::store::pin;
-use crate::store::retention::{self, Fate, Rule, SetFacts};
+use crate::store::retention::{self, Fate, Rule};
+use crate::store::set_facts::SetFacts;
 use crate::store::staging::{self, NotRemoved};
 
 /// Removes what `options.rule` gives up (see [`retention::plan`]), or with `dry_run` only says what that would be. What
@@ -125,8 +127,8 @@ fn make_sure(dir: &Path, set: &SetEntry, fact: &mut SetFacts, monitor: &Monitor)
     if set.metadata.is_none() && set.archive.is_some() {
         (fact.kind, fact.project, fact.sources) = within_archive(&dir.join(names::archive(set.timestamp)), monitor)?;
     }
-    for copy in inspect::copies(dir, set) {
-        let problems = inspect::inspect_copy(&copy, monitor, &mut Vec::new())?.problems;
+    for copy in copy_check::copies(dir, set) {
+        let problems = copy_check::inspect(&copy, monitor, &mut Vec::new())?.problems;
         // What lacks a checksum is not known to be rotten.
         if problems.iter().any(|(code, _)| *code != Code::NeedsForce) {
             fact.verified = false;

@@ -1,5 +1,6 @@
 //! One file per verb: options → plan → execute → outcome.
 
+mod archive_check;
 mod archive_contents;
 mod archive_copy;
 mod archive_run;
@@ -10,6 +11,7 @@ mod compare;
 mod compare_tables;
 pub mod comparison;
 mod copier;
+mod copy_check;
 mod create;
 mod hashed;
 mod health;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::copy_check;
 use super::inspect;
 use super::types::{Context, LiveState, PreviewedDatabase, RestorePreview};
 use crate::backup_set::archive;
@@ -60,7 +61,7 @@ fn in_folder(project: &Project, set: &SetEntry) -> Result<Vec<Held>> {
     let held = |(file, size): (&String, &u64)| {
         let path = project.backup_dir.join(file);
         // A copy that can't be counted is judged when it is verified; here it just has no number.
-        let rows = inspect::begins_like_sqlite(&path)?
+        let rows = copy_check::begins_like_sqlite(&path)?
             .then(|| health::with_private_copy(&path, |c| health::count_rows(c, &path)))
             .and_then(Result::ok);
         Ok(catalog::legacy_source(file).map(|source| Held { source, size: *size, rows, file: Some(path) }))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive_contents::{self, Contents};
 use super::blocks;
-use super::inspect::{self, Copy};
+use super::copy_check::{self, Copy};
 use super::record_check;
 use super::sources::{LINKED_TO, is_side_file};
 use super::types::{Context, FileReport};
@@ -136,7 +136,7 @@ fn from_folder(place: &Place<'_>, set: &SetEntry, verify: bool, monitor: &Monito
     if set.files.is_empty() {
         return Err(Error::new(Code::BackupDamaged, format!("the database copies of backup {} are gone", set.timestamp)));
     }
-    let copies = inspect::copies(&place.project.backup_dir, set);
+    let copies = copy_check::copies(&place.project.backup_dir, set);
     let files = prepare(place, set.timestamp, metadata, &copies, verify, monitor)?;
     Ok(files.and_also(suspicions, warnings))
 }
@@ -164,22 +164,34 @@ pub(super) fn from_archive(place: &Place<'_>, path: &Path, work: &Path, verify: 
         _ => judge_archive(place, path, verify, monitor).err().unwrap_or(e),
     })?;
     let files = contents.copies.keys().map(String::as_str);
-    let mut copies = inspect::copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), files);
+    let mut copies = copy_check::copies_of(&dir, contents.timestamp, contents.metadata.as_ref(), files);
     // These hashes prove what is in the archive. What the disk has made of it is proven where a copy is put back: nothing is
     // committed before all of its bytes, as they were read for that, have this hash (`require_hash`).
-    copies.iter_mut().for_each(|c| c.unpacked = contents.copies.get(&c.file).cloned());
+    copies.iter_mut().for_each(|c| c.unpacked = contents.hash_of(&c.file));
     let files = prepare(place, contents.timestamp, contents.metadata.as_ref(), &copies, verify, monitor)?;
     Ok(files.and_also(suspicions, warnings))
 }
 
 /// Unpacks the archive at `path` into the new folder `dir` and judges it: its own hash first, then what is in it.
 fn unpacked(place: &Place<'_>, path: &Path, dir: &Path, verify: bool, monitor: &Monitor) -> Result<(Contents, Vec<String>, Vec<String>)> {
-    let wanted = if verify { inspect::read_sidecar(path, false)? } else { None };
+    let wanted = if verify { copy_check::read_sidecar(path, false)? } else { None };
     let contents = archive_contents::unpack(path, dir, monitor)?;
+    let has_sidecar = wanted.is_some();
     require_own_hash(path, wanted, &contents.sha256)?;
     let (mut suspicions, mut warnings) = (Vec::new(), Vec::new());
     weigh_contents(place, path, &contents, verify, &mut suspicions, &mut warnings)?;
+    // Only now: what is said to agree has been compared.
+    warnings.extend((verify && !has_sidecar).then(|| without_sidecar(path, &contents)));
     Ok((contents, suspicions, warnings))
+}
+
+/// What to say of an archive that nothing beside it vouches for. The copies in it are what counts, so it serves all the same.
+fn without_sidecar(path: &Path, contents: &Contents) -> String {
+    let proven = match contents.bare().next() {
+        None => ": its copies agree with the checksums inside it, and nothing outside it says",
+        Some(_) => ", and not every copy in it has one: nothing says",
+    };
+    format!("{} has no checksum file (.sha256){proven} that it is the archive that was made", path.display())
 }
 
 /// What is wrong with an archive that could not be unpacked, the worst first: it is another one than its checksum file speaks
@@ -211,7 +223,7 @@ fn check_whole_archive(path: &Path, monitor: &Monitor) -> Result<()> {
         }
         other => other.context("open", path)?,
     };
-    let wanted = inspect::read_sidecar(path, false)?;
+    let wanted = copy_check::read_sidecar(path, false)?;
     if wanted.is_none() {
         return Ok(());
     }
@@ -248,7 +260,7 @@ fn prepare(
     let wanted = |c: &&Copy| c.source.as_deref().is_none_or(|s| place.wanted.has(s));
     for copy in copies.iter().filter(wanted).filter(|c| c.record.as_ref().is_none_or(|r| !is_side_file(r))) {
         if verify {
-            let report = inspect::inspect_copy(copy, monitor, &mut files.warnings)?;
+            let report = copy_check::inspect(copy, monitor, &mut files.warnings)?;
             judge(report, &mut files.suspicions)?;
         } else {
             if !record_check::is_plausible(&copy.file, timestamp) {
@@ -304,7 +316,7 @@ fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
         copy.source.clone().ok_or_else(|| Error::new(Code::BackupDamaged, format!("{} is not the name of a database copy", copy.file)))?;
     let sha256 = match &copy.record {
         Some(r) => Some(r.sha256.to_ascii_lowercase()),
-        None => inspect::read_sidecar(&copy.path, copy.strict)?.flatten(),
+        None => copy_check::read_sidecar(&copy.path, copy.strict)?.flatten(),
     };
     let target = project.locate(&source)?;
     Ok(Job {
@@ -313,7 +325,7 @@ fn job(project: &Project, copy: &Copy, verify: bool) -> Result<Job> {
         source,
         file: copy.path.clone(),
         sha256: sha256.filter(|_| verify),
-        sqlite: copy.record.as_ref().map_or_else(|| inspect::begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?,
+        sqlite: copy.record.as_ref().map_or_else(|| copy_check::begins_like_sqlite(&copy.path), |r| Ok(r.sqlite.is_some()))?,
         mode: copy
             .record
             .as_ref()
@@ -356,7 +368,7 @@ fn suspicious_project(project: &Project, metadata: &Metadata) -> Option<String> 
 pub(super) fn is_surprising(project: &Project, job: &Job) -> bool {
     let is_hidden = job.source.split('/').any(|part| part.starts_with('.'));
     // What the record says of the copy is not enough here; one that can't be read now is looked at again before it is put back.
-    let is_database = || job.sqlite && inspect::begins_like_sqlite(&job.file).unwrap_or(false);
+    let is_database = || job.sqlite && copy_check::begins_like_sqlite(&job.file).unwrap_or(false);
     is_hidden && !project.is_found_by_itself(&job.source) && !is_database()
 }
 

@@ -1,21 +1,22 @@
-//! One careful connection to a live database: at most one per inode in this process, nothing about the file changed by
-//! looking at it, patience within a time-out.
+//! One careful connection to a live database: nothing about the file changed by looking at it, patience within a time-out.
 
-use std::collections::HashSet;
+mod slot;
+mod writing;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::failure::{busy, is_busy, translate};
+use self::slot::Slot;
+use super::failure::{is_busy, translate};
 use super::header::{self, Header};
 use super::posix_locks;
 use super::raw_file::{self, FileState, RawFile};
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
 
 /// How long to wait for others, and who may call it off.
@@ -32,50 +33,6 @@ const BUSY_SLICE: Duration = Duration::from_millis(50);
 
 /// Between two attempts, in which others get their turn.
 const RETRY: Duration = Duration::from_millis(2);
-
-/// The right to hold the one connection that this process may have to an inode. Open-file-description locks belong to
-/// a descriptor and SQLite shares lock counts between connections of one library, so two would break each other's.
-struct Slot(PathBuf);
-
-static HELD: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
-static FREED: Condvar = Condvar::new();
-
-/// The path of an inode's slot. The canonical path stands for the inode; hard links get one through their identity.
-fn slot_key(path: &Path) -> Result<PathBuf> {
-    #[cfg(unix)]
-    match std::fs::metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        found => {
-            use std::os::unix::fs::MetadataExt;
-            let m = found.context("look at", path)?;
-            return Ok(PathBuf::from(format!("{}:{}", m.dev(), m.ino())));
-        }
-    }
-    Ok(path.to_path_buf())
-}
-
-impl Slot {
-    fn take(path: &Path, patience: &Patience) -> Result<Self> {
-        let key = slot_key(path)?;
-        let deadline = Instant::now() + patience.timeout;
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-        while !held.get_or_insert_default().insert(key.clone()) {
-            patience.monitor.check()?;
-            if Instant::now() >= deadline {
-                return Err(busy(path, "another operation of this process is working on it"));
-            }
-            held = FREED.wait_timeout(held, BUSY_SLICE).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Ok(Slot(key))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        HELD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&self.0);
-        FREED.notify_all();
-    }
-}
 
 /// An open live database. Dropping it rolls back what was not committed, leaves `-wal` and `-shm` as they were found,
 /// and takes nobody's locks away.
@@ -210,56 +167,6 @@ impl Live {
         self.connection.execute_batch("ROLLBACK").map_err(|e| self.translate(e, "let go of"))
     }
 
-    /// Opens and takes the write lock: no other connection commits until this one does or is dropped.
-    pub fn open_locked(path: &Path, patience: &Patience) -> Result<(Self, Facts)> {
-        let live = Live::open_writable(path, patience)?;
-        live.begin("BEGIN IMMEDIATE")?;
-        let facts = live.facts()?;
-        Ok((live, facts))
-    }
-
-    /// Opens and keeps every other connection out, across transactions, until dropped. With `damaged`, whatever the
-    /// file holds is taken as an empty database, so that it can be locked and written over at all.
-    pub fn open_exclusive(path: &Path, patience: &Patience, damaged: bool) -> Result<Self> {
-        let deadline = Instant::now() + patience.timeout;
-        let once = Patience { timeout: Duration::ZERO, ..patience.clone() };
-        loop {
-            let mut live = Live::open_writable(path, patience)?;
-            live.patience = once.clone();
-            match live.lock_out_others(damaged) {
-                // In this locking mode SQLite keeps whatever lock it has got so far. A program in the middle of a transaction
-                // could not commit as long as we held that, and we would wait for it: so it is let go, with the connection.
-                Err(e) if e.code == Code::DatabaseBusy && Instant::now() < deadline => {
-                    live.leave_wal = true;
-                    drop(live);
-                    patience.monitor.check()?;
-                    std::thread::sleep(RETRY);
-                }
-                other => {
-                    live.patience = patience.clone();
-                    return other.map(|()| live);
-                }
-            }
-        }
-    }
-
-    fn lock_out_others(&self, damaged: bool) -> Result<()> {
-        let configure = || -> rusqlite::Result<()> {
-            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, damaged)?;
-            self.connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
-        };
-        configure().map_err(|e| self.translate(e, "lock"))?;
-        self.begin("BEGIN EXCLUSIVE")
-    }
-
-    /// Opens for writing, without a lock yet.
-    pub(super) fn open_writable(path: &Path, patience: &Patience) -> Result<Self> {
-        let mut live = Live::open(path, patience)?;
-        live.leave_wal = false;
-        live.connection.pragma_update(None, "query_only", false).map_err(|e| live.translate(e, "prepare"))?;
-        Ok(live)
-    }
-
     fn harden(&self) -> Result<()> {
         let c = &self.connection;
         let set = || -> rusqlite::Result<()> {
@@ -323,32 +230,6 @@ impl Live {
     /// One page of the pinned snapshot.
     pub(super) fn page(&self, number: u64) -> rusqlite::Result<Vec<u8>> {
         self.connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?.query_row([number as i64], |r| r.get(0))
-    }
-
-    /// Brings everything written so far to disk and, in rollback mode, gets the exclusive lock, so that nothing but the
-    /// commit itself is left to do. Busy readers are waited for.
-    pub fn flush(&self) -> Result<()> {
-        self.patiently("write", || self.connection.cache_flush())
-    }
-
-    /// Commits; durable when it returns. The connection is of no use afterwards: it still knows the old first page.
-    pub fn commit(self) -> Result<()> {
-        self.patiently("commit", || self.connection.execute_batch("COMMIT"))
-    }
-
-    /// Closes it and leaves the WAL at its path alone, which belongs to another file by now.
-    pub fn forsake(mut self) {
-        (self.leave_wal, self.wal_was_there) = (true, true);
-    }
-
-    /// From here on, what is being done to this database is carried through: cancellation comes too late.
-    pub fn ignore_cancellation(&mut self) {
-        self.patience.monitor = Monitor::default();
-    }
-
-    /// Ends the transaction of an exclusive connection and keeps its lock.
-    pub(super) fn end_transaction(&self) -> Result<()> {
-        self.patiently("unlock", || self.connection.execute_batch("COMMIT"))
     }
 
     pub(super) fn connection(&self) -> &Connection {

@@ -8,5 +8,6 @@ pub mod naming;
 pub mod pin;
 pub mod record;
 pub mod retention;
+pub mod set_facts;
 pub mod space;
 pub mod staging;
