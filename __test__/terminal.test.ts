@@ -5,6 +5,7 @@ import * as fs from 'node:fs';
 import { test } from 'node:test';
 import * as backup from '../index.js';
 import { assertNoLeftovers, bin, cleanEnv, count, craftSet, daysAgo, exec, finished, hasTool, makeDatabase, project, sets, withDatabase, type Context, type Project } from './helpers/project';
+import { slowly } from './helpers/syscalls';
 
 const colour = /\u001b\[[0-9;]*m/;
 const strip = (text: string): string => text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r', '\n');
@@ -20,9 +21,9 @@ interface Seen {
   said: string;
 }
 
-/** Runs the command on a terminal of 80 columns. Whatever is said that matches `prompt` is answered, once. */
-async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string; keepOpen?: boolean } = {}): Promise<Seen> {
-  const quoted = [process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
+/** Runs the command on a terminal of 80 columns. Whatever is said that matches `prompt` is answered, once. `under`: what it is started by. */
+async function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; prompt?: RegExp; answer?: string; keepOpen?: boolean; under?: string[] } = {}): Promise<Seen> {
+  const quoted = [...(options.under ?? []), process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
   const child = spawn('script', ['-qec', `stty cols 80 rows 40; exec ${quoted}`, '/dev/null'], {
     cwd: p.root,
     env: cleanEnv({ TERM: 'xterm-256color', SHELL: '/bin/sh', LC_ALL: 'C.UTF-8', ...options.env }),
@@ -82,9 +83,16 @@ test('with colours the columns still line up', async (t) => {
 test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 60_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 60_000, after: 'UPDATE episodes SET embedding = randomblob(900)' });
-  const { said, status } = await onTerminal(p, ['create', '--no-verify']);
+  const live = p.at('agentdb.db');
+  makeDatabase(live, { rows: 1500, after: 'UPDATE episodes SET embedding = randomblob(7000)' });
+  const megabytes = Math.floor(fs.statSync(live).size / (1 << 20));
+  assert.ok(megabytes >= 10, `only ${megabytes} MB`);
+  // A disk may be so fast that all is copied before the bar may be drawn for the second time. Here no megabyte takes less than a
+  // quarter of a second, in which it may be drawn several times, and all of them take more than two seconds.
+  const begun = process.hrtime.bigint();
+  const { said, status } = await onTerminal(p, ['create', '--no-verify'], { under: slowly(live, 1) });
   assert.equal(status, 0, said);
+  assert.ok(process.hrtime.bigint() - begun > 2_000_000_000n, 'the reads were not slowed down: the database is read in another way now');
   assert.match(said, /Copying +[#-]* *\d+% .*MB/, strip(said));
   assert.match(said, /\/s/);
   assert.match(said, /left/);

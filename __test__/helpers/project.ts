@@ -81,10 +81,11 @@ export function scriptArgs(source: string, args: string[], from = packageRoot): 
   return ['-e', head, '--', ...args];
 }
 
-/** A script of this kind, run to its end; what it prints is JSON. */
-export async function runScript<T = unknown>(source: string, args: string[] = [], options: SpawnOptions & { from?: string; node?: string[] } = {}): Promise<T> {
-  const { from, node = [], ...rest } = options;
-  const run = await exec(process.execPath, [...node, ...scriptArgs(source, args, from)], { cwd: os.tmpdir(), ...rest });
+/** A script of this kind, run to its end; what it prints is JSON. `under`: what Node is started by. */
+export async function runScript<T = unknown>(source: string, args: string[] = [], options: SpawnOptions & { from?: string; node?: string[]; under?: string[] } = {}): Promise<T> {
+  const { from, node = [], under = [], ...rest } = options;
+  const [file, ...before] = [...under, process.execPath];
+  const run = await exec(file!, [...before, ...node, ...scriptArgs(source, args, from)], { cwd: os.tmpdir(), ...rest });
   assert.equal(run.status, 0, `the script ended with ${run.status ?? run.signal}: ${run.stderr}`);
   return JSON.parse(run.stdout) as T;
 }

@@ -44,6 +44,15 @@ export function needStrace(): void {
   assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no system call can be made to fail (apt-get install strace)');
 }
 
+/**
+ * What Node is to be started by so that no page that it reads of `file` takes less than `milliseconds`. What must not be over
+ * before something else happens is then not, however fast the disk is.
+ */
+export function slowly(file: string, milliseconds: number): string[] {
+  needStrace();
+  return ['strace', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', '-P', file, '-e', 'trace=pread64', '-e', `inject=pread64:delay_enter=${milliseconds * 1000}`];
+}
+
 const straceBin = ((): string => {
   const found = spawnSync('sh', ['-c', 'command -v strace'], { encoding: 'utf8' });
   return found.stdout.trim();
