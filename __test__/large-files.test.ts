@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, sets, sha256, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, sets, sha256, sleep, tempFolder, withDatabase, type Context, type Project, type Run } from './helpers/project';
 
 const MiB = 2 ** 20;
 
@@ -128,9 +128,8 @@ for (const large of [false, true])
     const log = path.join(tempFolder(t), 'log');
     let done = false;
     // It is given time between the writing and the reading back.
-    const run = traced(p, log, ['-e', `inject=fadvise64:delay_enter=${large ? 8 : 3}000000`], ['create', '--no-compress', '--json']).finally(() => (done = true));
-    const changed = await changeByte(p, fs.statSync(p.at('agentdb.db')).size, () => done);
-    assert.equal(changed, true, 'no copy was seen');
+    const run = traced(p, log, ['-e', 'inject=fadvise64:delay_enter=3000000'], ['create', '--no-compress', '--json']).finally(() => (done = true));
+    assert.equal(await spoil(p, 'agentdb.db', () => done), true, 'no copy was seen');
     const { status, stdout, stderr } = await run;
     assert.equal(status, 4, stdout + stderr);
     assert.equal(JSON.parse(stdout).code, 'CHECKSUM_MISMATCH');
@@ -138,22 +137,21 @@ for (const large of [false, true])
     assertNoLeftovers(p.backups);
   });
 
-/** Changes a byte of the copy in the making, once it has all of its bytes and is about to be read back. */
-async function changeByte(p: Project, size: number, done: () => boolean): Promise<boolean> {
-  while (!done()) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
+/** Gives the copy of `source` in the making another byte than it has, again and again: nobody can tell when it was written for good. */
+async function spoil(p: Project, source: string, done: () => boolean): Promise<boolean> {
+  const bytes = fs.readFileSync(p.at(source));
+  const at = bytes.length - 100;
+  const wrong = Buffer.from([bytes[at]! ^ 1]);
+  const open = (): number | undefined => {
     const staging = fs.existsSync(p.backups) ? fs.readdirSync(p.backups).find((name) => name.startsWith('.staging-')) : undefined;
-    const copy = staging && fs.readdirSync(path.join(p.backups, staging)).map((name) => path.join(p.backups, staging, name)).find((file) => file.includes('.backup.') && !file.endsWith('.sha256'));
-    if (!copy || fs.statSync(copy).size < size) continue;
-    // What a large one has is reserved before it is written.
-    if (size > 8 * MiB) await new Promise((resolve) => setTimeout(resolve, 4000));
-    const fd = fs.openSync(copy, 'r+');
-    const byte = Buffer.alloc(1);
-    fs.readSync(fd, byte, 0, 1, size - 100);
-    fs.writeSync(fd, Buffer.from([byte[0]! ^ 1]), 0, 1, size - 100);
-    fs.fsyncSync(fd);
-    fs.closeSync(fd);
-    return true;
+    const copy = staging && fs.readdirSync(path.join(p.backups, staging)).find((name) => name.startsWith(`${source}.backup.`) && !name.endsWith('.sha256'));
+    return copy ? fs.openSync(path.join(p.backups, staging, copy), 'r+') : undefined;
+  };
+  let fd: number | undefined;
+  for (; !done(); await sleep(20)) {
+    fd ??= open();
+    if (fd !== undefined && fs.fstatSync(fd).size === bytes.length) fs.writeSync(fd, wrong, 0, 1, at);
   }
-  return false;
+  if (fd !== undefined) fs.closeSync(fd);
+  return fd !== undefined;
 }
