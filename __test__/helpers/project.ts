@@ -157,6 +157,14 @@ export async function holder(t: Context, db: string, sql: string): Promise<Compa
   return other;
 }
 
+/** Waits until a run holds the lock of its backups folder; false if it has ended before it was seen to. */
+export async function holdsLock(backups: string, end: Promise<unknown>): Promise<boolean> {
+  let over = false;
+  void end.then(() => (over = true), () => (over = true));
+  while (!over && (await exec('flock', ['-n', '-x', path.join(backups, '.lock'), 'true'])).status === 0) await sleep(20);
+  return !over;
+}
+
 /** One project. */
 export interface Project {
   root: string;
