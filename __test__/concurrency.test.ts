@@ -68,22 +68,29 @@ for (const journal of ['delete', 'wal'] as const) {
        const ack = db.prepare('INSERT INTO acks VALUES (?)'), ballast = db.prepare("UPDATE episodes SET embedding = randomblob(400) WHERE id = 1 + ? % 400");
        const one = db.transaction((n) => { ballast.run(n); ack.run(n); });
        const done = []; let n = 0, on = true;
-       process.stdin.on('data', () => {}).on('end', () => { on = false; });
+       process.stdin.on('data', () => { console.log(n); }).on('end', () => { on = false; });
        console.log('writing');
-       while (on) { n++; one.immediate(n); done.push(n); await new Promise((r) => setTimeout(r, 1)); }
+       while (on) { one.immediate(n + 1); done.push(++n); await new Promise((r) => setTimeout(r, 1)); }
        db.close(); console.log(JSON.stringify(done));`,
       [file],
     );
     assert.equal(await writer.line(), 'writing');
+    let commits = 0;
+    const goesOn = async (): Promise<void> => {
+      for (const from = commits; commits < from + 20; await sleep(5)) {
+        writer.send('?');
+        commits = Number(await writer.line());
+      }
+    };
     const safeties: string[] = [];
     for (let round = 0; round < 4; round++) {
-      await sleep(250);
+      await goesOn();
       const r = await backup.restoreBackup(made.timestamp, { root: p.root, busyTimeoutMs: 30_000 });
       assert.equal(r.success, true, r.error);
       assert.ok(r.safetyBackup);
       safeties.push(r.safetyBackup);
     }
-    await sleep(100);
+    await goesOn();
     writer.child.stdin?.end();
     const acknowledged = JSON.parse(await writer.line()) as number[];
     const run = await writer.end();
@@ -91,7 +98,7 @@ for (const journal of ['delete', 'wal'] as const) {
 
     const acksIn = (f: string): number[] => withDatabase(f, (db) => (dump(db), db.prepare<[], number>('SELECT n FROM acks').pluck().all()));
     const found = new Set([...safeties.map((ts) => copyOf(p.backups, ts, 'agentdb.db')), file].flatMap(acksIn));
-    assert.ok(acknowledged.length > 20, `only ${acknowledged.length} commits`);
+    assert.ok(acknowledged.length >= 100, `only ${acknowledged.length} commits`);
     assert.deepEqual(acknowledged.filter((n) => !found.has(n)), [], 'acknowledged commits are in no safety set and not in the database');
     // And a restore is a restore: what was committed before it is not in the database after it.
     const last = Math.max(...acksIn(copyOf(p.backups, safeties[3]!, 'agentdb.db')));
