@@ -80,7 +80,7 @@ test('the benchmark that is interrupted ends with 130 and takes its databases aw
   assert.deepEqual(fs.readdirSync(dir), [], 'the benchmark left something behind');
 });
 
-test('the benchmark says what is wrong with its options and writes nothing', { timeout: 60_000 }, async () => {
+test('the benchmark says what is wrong with its options and writes nothing', { timeout: 120_000 }, async () => {
   for (const wrong of [['--sizes', '0'], ['--sizes', 'big'], ['--rounds', '1,2'], ['--only', 'nothing'], ['--journal', 'memory'], ['--fast'], ['20']]) {
     const run = await exec(process.execPath, [bench, ...wrong]);
     assert.equal(run.status, 2, `${wrong.join(' ')}: ${run.stderr}`);

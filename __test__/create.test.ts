@@ -303,7 +303,7 @@ const strangers: [string, (file: string) => void][] = [
   ['a link to a device', (f) => fs.symlinkSync('/dev/zero', f)],
 ];
 for (const [what, make] of strangers) {
-  test(`${what} in a database’s place is an error that names it, and leaves nothing`, { timeout: 60_000 }, async (t) => {
+  test(`${what} in a database’s place is an error that names it, and leaves nothing`, { timeout: 120_000 }, async (t) => {
     const p = project(t);
     makeDatabase(p.at('agentdb.db'));
     make(p.at('odd.db'));
