@@ -130,7 +130,7 @@ pub fn with_safety_backup<'env>(
 #[napi(skip_typescript)]
 pub fn run_cli<'env>(env: &'env Env, args: Unknown<'env>, signal: Unknown<'env>) -> Answer<'env, i32> {
     let (args, call) = match options::arguments(env, &args) {
-        Ok(args) => (args, Ok(Call { project: Project::default(), signal: Some(signal), on_progress: None })),
+        Ok(args) => (args, Ok(Call { project: Project::default(), signal: Some(signal), on_progress: None, channel: None })),
         Err(failure) => (Vec::new(), Err(failure)),
     };
     start(env, call, |context| Ok(crate::cli::run(args, context.monitor.clone())), |_, finished| Ok(finished.result?))

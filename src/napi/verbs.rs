@@ -118,9 +118,10 @@ impl Base {
     pub fn list<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Local> {
         let read = || {
             let (call, options) = self.options(env, value, &Options::LIST)?;
-            Ok((call, options.archives()?, slices::between(env).caught(env)?))
+            let (archives, (giver, taker)) = (options.archives()?, slices::between(env).caught(env)?);
+            Ok((Call { channel: Some(giver.channel()), ..call }, archives, giver, taker))
         };
-        let (call, archives, (giver, taker)) = match read() {
+        let (call, archives, giver, taker) = match read() {
             Ok(read) => read,
             Err(failure) => return rejected(env, failure),
         };
