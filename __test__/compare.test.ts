@@ -151,7 +151,7 @@ for (const journal of ['wal', 'delete']) {
     const { p, ts } = await ledgers(t, journal, 60_000);
     const writer = companion(
       t,
-      `const db = new Database(args[0], { timeout: 30000 });
+      `const db = new Database(args[0], { timeout: 300000 });
        db.pragma('synchronous = OFF');
        const sql = ['one', 'two'].flatMap((t) => ['INSERT INTO ' + t + ' VALUES (?, 0)', 'UPDATE ' + t + ' SET v = -v WHERE v = ?']).map((s) => db.prepare(s));
        const one = db.transaction((n) => { sql[0].run('new ' + n); sql[1].run(n); sql[2].run('new ' + n); sql[3].run(n); });
@@ -169,7 +169,7 @@ for (const journal of ['wal', 'delete']) {
     for (let round = 0; wentOn < 5; round++) {
       assert.ok(round < 100, 'the writer stood still');
       const before = await commits();
-      const [d] = (await backup.compareBackup(ts, { root: p.root, busyTimeoutMs: 30_000 })).databases;
+      const [d] = (await backup.compareBackup(ts, { root: p.root, busyTimeoutMs: 300_000 })).databases;
       const after = await commits();
       const [one, two] = d!.tables;
       assert.deepEqual([one?.table, two?.table], ['one', 'two']);

@@ -182,7 +182,7 @@ test('the timestamp is UTC whatever the time zone', async (t) => {
 test('backups asked for in the same second each get a timestamp and files of their own', async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'));
-  const made = await Promise.all(Array.from({ length: 6 }, () => backup.createBackup({ root: p.root, compress: false })));
+  const made = await Promise.all(Array.from({ length: 6 }, () => backup.createBackup({ root: p.root, compress: false, lockTimeoutMs: 300_000 })));
   for (const m of made) assert.equal(m.success, true, m.error);
   assert.equal(new Set(made.map((m) => m.timestamp)).size, 6);
   assert.equal(new Set(made.flatMap((m) => m.files)).size, 6);

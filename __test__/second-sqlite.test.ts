@@ -149,7 +149,7 @@ for (const journal of ['delete', 'wal'] as const) {
     const seconds = 5;
     const other = companion(
       t,
-      `const db = new Database(args[0], { timeout: 30000 });
+      `const db = new Database(args[0], { timeout: 300000 });
        db.pragma('synchronous = OFF');
        const log = db.prepare("INSERT INTO log VALUES ('other', ?)"), change = db.prepare(args[1]);
        const one = db.transaction((n) => { change.run(); log.run(n); });
@@ -162,7 +162,7 @@ for (const journal of ['delete', 'wal'] as const) {
     );
     assert.equal(await other.line(), 'writing');
 
-    const app = new Database(file, { timeout: 30_000 });
+    const app = new Database(file, { timeout: 300_000 });
     app.pragma('synchronous = OFF');
     const [log, change] = [app.prepare("INSERT INTO log VALUES ('app', ?)"), app.prepare(commit)];
     const one = app.transaction((n: number) => { change.run(); log.run(n); });
@@ -183,7 +183,7 @@ for (const journal of ['delete', 'wal'] as const) {
       app.close();
     });
     for (const end = Date.now() + seconds * 1000; Date.now() < end || snapshots < 5; snapshots++) {
-      const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 3, busyTimeoutMs: 30_000 });
+      const made = await backup.createBackup({ root: p.root, compress: false, keepLast: 3, busyTimeoutMs: 300_000 });
       assert.equal(made.success, true, made.error);
       assert.ok(fs.existsSync(made.files[0]!), 'the set that was just made is gone');
       withDatabase(made.files[0]!, (db) => {

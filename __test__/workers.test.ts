@@ -38,7 +38,8 @@ function over(w: Worker): Promise<{ messages: Message[]; code: number }> {
 test('workers back up side by side, and end by themselves', { timeout: 120_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 200 });
-  const ends = await Promise.all(Array.from({ length: 4 }, () => over(worker([{ root: p.root, compress: false }, { root: p.root, compress: false }]))));
+  const job = { root: p.root, compress: false, lockTimeoutMs: 300_000 };
+  const ends = await Promise.all(Array.from({ length: 4 }, () => over(worker([job, job]))));
   const made = ends.flatMap((e) => e.messages).flatMap((m) => (m.made ? [m.made] : []));
   assert.deepEqual(ends.map((e) => e.code), [0, 0, 0, 0]);
   for (const m of made) assert.equal(m.success, true, m.error);
