@@ -39,7 +39,7 @@ test('the reason that a signal was aborted with changes neither name nor code', 
   await assert.rejects(backup.createBackup({ root: p.root, signal: AbortSignal.abort(new Error('mine')) }), isAbort);
 });
 
-test('a create that is stopped while it copies leaves nothing behind', { timeout: 120_000 }, async (t) => {
+test('a create that is stopped while it copies leaves nothing behind', { timeout: 600_000 }, async (t) => {
   const p = withData(t, 16);
   // Each megabyte takes a quarter of a second, so that there is something to be stopped.
   const stopped = await runScript<{ name: string; code: string; copied: number }>(
@@ -61,7 +61,7 @@ test('a create that is stopped while it copies leaves nothing behind', { timeout
   assert.equal(made.success, true, made.error);
 });
 
-test('a create that waits for a busy database can be stopped', { timeout: 120_000 }, async (t) => {
+test('a create that waits for a busy database can be stopped', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
   const controller = new AbortController();
@@ -71,7 +71,7 @@ test('a create that waits for a busy database can be stopped', { timeout: 120_00
   assert.deepEqual(sets(p.backups), {});
 });
 
-test('a run that waits for another run can be stopped', { timeout: 120_000 }, async (t) => {
+test('a run that waits for another run can be stopped', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
   const stopFirst = new AbortController();
@@ -149,7 +149,7 @@ test('one signal serves a thousand calls, keeps no listener of ours and leaves i
   assert.deepEqual(warnings, []);
 });
 
-test('one signal stops several runs at once', { timeout: 120_000 }, async (t) => {
+test('one signal stops several runs at once', { timeout: 600_000 }, async (t) => {
   const controller = new AbortController();
   const projects = [withData(t), withData(t), withData(t)];
   for (const p of projects) await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
@@ -185,7 +185,7 @@ for (const what of ['create', 'restore'] as const) {
   });
 }
 
-test('a progress callback keeps no process alive', { timeout: 120_000 }, async (t) => {
+test('a progress callback keeps no process alive', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   const r = await runScript<{ success: boolean }>(
     `let n = 0;
@@ -196,7 +196,7 @@ test('a progress callback keeps no process alive', { timeout: 120_000 }, async (
   assert.equal(r.success, true);
 });
 
-test('process.exit() in the middle of a backup ends the process, and the next run sweeps up', { timeout: 120_000 }, async (t) => {
+test('process.exit() in the middle of a backup ends the process, and the next run sweeps up', { timeout: 600_000 }, async (t) => {
   const p = withData(t, 16);
   const kept = tempFolder(t);
   const r = await runScript<{ phase: string }>(

@@ -159,7 +159,7 @@ test('a damaged database: exit not 0, and the set is there, marked', async (t) =
 });
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  test(`${signal} in the middle of a create: exit 130, and nothing is left`, { timeout: 120_000 }, async (t) => {
+  test(`${signal} in the middle of a create: exit 130, and nothing is left`, { timeout: 600_000 }, async (t) => {
     const p = withData(t);
     const first = await backup.createBackup({ root: p.root, compress: false });
     await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
@@ -230,7 +230,7 @@ test('without a terminal and without --force, restore refuses, names --force and
   assert.deepEqual(tree(p.root), before);
 });
 
-test('on a terminal restore asks first: no is no, yes is yes', { timeout: 120_000 }, async (t) => {
+test('on a terminal restore asks first: no is no, yes is yes', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('script'))) return t.skip('no script(1) here to make a terminal');
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });

@@ -147,7 +147,7 @@ async function ledgers(t: Context, journal: string, rows: number): Promise<{ p: 
 }
 
 for (const journal of ['wal', 'delete']) {
-  test(`a writer in another process goes on, and no comparison sees half of a commit (${journal})`, { timeout: 120_000 }, async (t) => {
+  test(`a writer in another process goes on, and no comparison sees half of a commit (${journal})`, { timeout: 600_000 }, async (t) => {
     const { p, ts } = await ledgers(t, journal, 60_000);
     const writer = companion(
       t,
@@ -183,7 +183,7 @@ for (const journal of ['wal', 'delete']) {
   });
 }
 
-test('with a rollback journal the database is free again before rows are compared', { timeout: 120_000 }, async (t) => {
+test('with a rollback journal the database is free again before rows are compared', { timeout: 600_000 }, async (t) => {
   const { p, ts, copy } = await ledgers(t, 'delete', 50_000);
   withDatabase(p.at('a.db'), (db) => db.exec("UPDATE one SET v = 0 WHERE v = 5"));
   const temporary = tempFolder(t);
@@ -212,7 +212,7 @@ test('with a rollback journal the database is free again before rows are compare
 });
 
 for (const journal of ['wal', 'delete']) {
-  test(`stopped in the middle: AbortError, and nothing is left (${journal})`, { timeout: 120_000 }, async (t) => {
+  test(`stopped in the middle: AbortError, and nothing is left (${journal})`, { timeout: 600_000 }, async (t) => {
     const { p, ts, copy } = await ledgers(t, journal, 60_000);
     withDatabase(p.at('a.db'), (db) => db.exec('UPDATE one SET v = 0 WHERE v = 5'));
     const temporary = tempFolder(t);
@@ -233,7 +233,7 @@ for (const journal of ['wal', 'delete']) {
   });
 }
 
-test('Ctrl-C in the middle of the command: exit 130, and nothing is left', { timeout: 120_000 }, async (t) => {
+test('Ctrl-C in the middle of the command: exit 130, and nothing is left', { timeout: 600_000 }, async (t) => {
   const { p, ts, copy } = await ledgers(t, 'delete', 60_000);
   withDatabase(p.at('a.db'), (db) => db.exec('UPDATE one SET v = 0 WHERE v = 5'));
   const temporary = tempFolder(t);
@@ -268,7 +268,7 @@ for (const [what, schema, insert] of [
   ['by text', 'k TEXT PRIMARY KEY, v', 'hex(randomblob(8)), i'],
   ['sorted, for want of a key', 'v, w', "'value ' || i, i"],
 ] as const) {
-  test(`a million rows take no memory to speak of (${what})`, { timeout: 300_000 }, async (t) => {
+  test(`a million rows take no memory to speak of (${what})`, { timeout: 1_800_000 }, async (t) => {
     const p = project(t);
     withDatabase(p.at('a.db'), (db) => {
       db.pragma('journal_mode = wal');

@@ -322,7 +322,7 @@ test('a database of the newest backup that is gone is a warning', async (t) => {
   assert.deepEqual((await backup.checkHealth({ root: p.root, databases: ['agentdb.db'] })).findings, [], 'only some were asked about');
 });
 
-test('clean-ups that run meanwhile are no damage', { timeout: 120_000 }, async (t) => {
+test('clean-ups that run meanwhile are no damage', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   let writing = true;
   const writer = (async () => {

@@ -205,7 +205,7 @@ test('exit codes come through: 10 no database, 11 busy, 4 damage', async (t) => 
   assert.equal((await run(empty, backupScript)).status, 10);
 });
 
-test('a signal to the script reaches the command: exit 130, and nothing is left', { timeout: 120_000 }, async (t) => {
+test('a signal to the script reaches the command: exit 130, and nothing is left', { timeout: 600_000 }, async (t) => {
   const p = withScripts(t);
   timestampIn(await run(p, backupScript));
   const before = sets(p.backups);

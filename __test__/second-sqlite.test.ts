@@ -54,7 +54,7 @@ const transactions: Record<string, { journal: 'wal' | 'delete'; sql: string }> =
 };
 
 for (const [what, { journal, sql }] of Object.entries(transactions)) {
-  test(`${what}: its locks are in /proc/locks before, during and after every exported function, and its commit counts`, { timeout: 120_000 }, async (t) => {
+  test(`${what}: its locks are in /proc/locks before, during and after every exported function, and its commit counts`, { timeout: 600_000 }, async (t) => {
     const p = project(t);
     const file = p.at('agentdb.db');
     makeDatabase(file, { journal, rows: 40 });

@@ -80,7 +80,7 @@ test('with colours the columns still line up', async (t) => {
   assert.notEqual(coloured.stdout, plain.stdout);
 });
 
-test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 120_000 }, async (t) => {
+test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = project(t);
   const live = p.at('agentdb.db');
@@ -103,7 +103,7 @@ test('a create on a terminal draws a bar with rate and time left, and takes it a
   assert.doesNotMatch(piped.stdout, /Copying|\u001b/);
 });
 
-test('restore’s question shows sizes, rows and age, now and in the backup, before it is answered', { timeout: 120_000 }, async (t) => {
+test('restore’s question shows sizes, rows and age, now and in the backup, before it is answered', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   makeDatabase(p.at('.agentic-qe', 'memory.db'), { rows: 1234, journal: 'wal' });
@@ -129,7 +129,7 @@ test('restore’s question shows sizes, rows and age, now and in the backup, bef
   assert.equal(count(p.at('.agentic-qe', 'memory.db')), 1234);
 });
 
-test('the question of restore --archive shows the same from inside the archive; the end of the input is no', { timeout: 120_000 }, async (t) => {
+test('the question of restore --archive shows the same from inside the archive; the end of the input is no', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
@@ -140,7 +140,7 @@ test('the question of restore --archive shows the same from inside the archive; 
   assert.equal(count(p.at('agentdb.db')), 0);
 });
 
-test('a database that is busy or damaged does not stop the question', { timeout: 120_000 }, async (t) => {
+test('a database that is busy or damaged does not stop the question', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
@@ -149,7 +149,7 @@ test('a database that is busy or damaged does not stop the question', { timeout:
   assert.match(strip(seen.said), /agentdb\.db.*damaged/s);
 });
 
-test('delete asks too, and says what it is that goes', { timeout: 120_000 }, async (t) => {
+test('delete asks too, and says what it is that goes', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const [old] = [await craftSet(p, daysAgo(5), { kind: 'manual', edit: (m) => void (m.label = 'before 2.0') }), await craftSet(p, daysAgo(1))];
@@ -161,7 +161,7 @@ test('delete asks too, and says what it is that goes', { timeout: 120_000 }, asy
   assertNoLeftovers(p.backups);
 });
 
-test('Ctrl-C at the question changes nothing', { timeout: 120_000 }, async (t) => {
+test('Ctrl-C at the question changes nothing', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
