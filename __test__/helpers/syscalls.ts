@@ -58,8 +58,10 @@ const straceBin = ((): string => {
   return found.stdout.trim();
 })();
 
-// strace is the command's parent, as systems demand that let a process trace only its children.
-const script = `exec 5>&2
+// strace is the command's parent, as systems demand that let a process trace only its children. A fault that comes upon Node makes
+// it abort, and where cores are kept, that would lie among the files that are judged.
+const script = `ulimit -c 0
+exec 5>&2
 "$NODE" "$GATE" "$@" 2>&5 4>&- 5>&- &
 IFS= read -r go
 exec 2>&4 3>&- 4>&- 5>&-
