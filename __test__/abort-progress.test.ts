@@ -4,6 +4,7 @@ import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import * as backup from '../index.js';
 import { addRows, assertNoLeftovers, contents, holder, makeDatabase, project, runScript, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
+import { slowly } from './helpers/syscalls';
 
 type Progress = Parameters<NonNullable<backup.CreateBackupOptions['onProgress']>>[0];
 
@@ -38,23 +39,29 @@ test('the reason that a signal was aborted with changes neither name nor code', 
   await assert.rejects(backup.createBackup({ root: p.root, signal: AbortSignal.abort(new Error('mine')) }), isAbort);
 });
 
-test('a create that is stopped while it copies leaves nothing behind', async (t) => {
-  const p = withData(t, 96);
-  const controller = new AbortController();
-  const promise = backup.createBackup({
-    root: p.root,
-    signal: controller.signal,
-    onProgress: (progress) => {
-      if (progress.phase === 'copy') controller.abort();
-    },
-  });
-  await assert.rejects(promise, isAbort);
+test('a create that is stopped while it copies leaves nothing behind', { timeout: 600_000 }, async (t) => {
+  const p = withData(t, 16);
+  // Each megabyte takes a quarter of a second, so that there is something to be stopped.
+  const stopped = await runScript<{ name: string; code: string; copied: number }>(
+    `const controller = new AbortController();
+     let copied = 0;
+     const end = await outcome(backup.createBackup({ root: args[0], signal: controller.signal, onProgress: (x) => {
+       if (x.phase !== 'copy' || x.bytesDone === 0) return;
+       copied = x.bytesDone / x.bytesTotal;
+       controller.abort();
+     } }));
+     console.log(JSON.stringify({ ...end, copied }));`,
+    [p.root],
+    { under: slowly(p.at('agentdb.db'), 1) },
+  );
+  assert.deepEqual([stopped.name, stopped.code], ['AbortError', 'ABORT_ERR']);
+  assert.ok(stopped.copied > 0 && stopped.copied < 1, `${stopped.copied} of it was copied`);
   assert.deepEqual(sets(p.backups), {});
   const made = await backup.createBackup({ root: p.root, compress: false });
   assert.equal(made.success, true, made.error);
 });
 
-test('a create that waits for a busy database can be stopped', { timeout: 60_000 }, async (t) => {
+test('a create that waits for a busy database can be stopped', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
   const controller = new AbortController();
@@ -64,7 +71,7 @@ test('a create that waits for a busy database can be stopped', { timeout: 60_000
   assert.deepEqual(sets(p.backups), {});
 });
 
-test('a run that waits for another run can be stopped', { timeout: 120_000 }, async (t) => {
+test('a run that waits for another run can be stopped', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
   const stopFirst = new AbortController();
@@ -142,7 +149,7 @@ test('one signal serves a thousand calls, keeps no listener of ours and leaves i
   assert.deepEqual(warnings, []);
 });
 
-test('one signal stops several runs at once', { timeout: 60_000 }, async (t) => {
+test('one signal stops several runs at once', { timeout: 600_000 }, async (t) => {
   const controller = new AbortController();
   const projects = [withData(t), withData(t), withData(t)];
   for (const p of projects) await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
@@ -178,7 +185,7 @@ for (const what of ['create', 'restore'] as const) {
   });
 }
 
-test('a progress callback keeps no process alive', { timeout: 60_000 }, async (t) => {
+test('a progress callback keeps no process alive', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   const r = await runScript<{ success: boolean }>(
     `let n = 0;
@@ -189,15 +196,16 @@ test('a progress callback keeps no process alive', { timeout: 60_000 }, async (t
   assert.equal(r.success, true);
 });
 
-test('process.exit() in the middle of a backup ends the process, and the next run sweeps up', { timeout: 60_000 }, async (t) => {
-  const p = withData(t, 64);
+test('process.exit() in the middle of a backup ends the process, and the next run sweeps up', { timeout: 600_000 }, async (t) => {
+  const p = withData(t, 16);
   const kept = tempFolder(t);
   const r = await runScript<{ phase: string }>(
     `backup.createBackup({ root: args[0], backupDir: args[1], onProgress: (x) => {
-       if (x.phase === 'copy') { fs.writeSync(1, JSON.stringify({ phase: x.phase })); process.exit(0); }
+       if (x.phase === 'copy' && x.bytesDone > 0) { fs.writeSync(1, JSON.stringify({ phase: x.phase })); process.exit(0); }
      } });
-     await new Promise((r) => setTimeout(r, 50_000));`,
+     await new Promise((r) => setTimeout(r, 100_000));`,
     [p.root, kept],
+    { under: slowly(p.at('agentdb.db'), 1) },
   );
   assert.equal(r.phase, 'copy');
   const made = await backup.createBackup({ root: p.root, backupDir: kept, compress: false });

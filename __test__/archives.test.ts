@@ -38,7 +38,7 @@ async function timesRead(t: Context, p: Project, file: string, ...args: string[]
   return bytes / fs.statSync(file).size;
 }
 
-test('verify reads an archive once, with its copies beside it and without them', { timeout: 300_000 }, async (t) => {
+test('verify reads an archive once, with its copies beside it and without them', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   for (const all of [true, false]) {
     const { p, ts, archive } = await archived(t, all);
@@ -47,7 +47,7 @@ test('verify reads an archive once, with its copies beside it and without them',
   }
 });
 
-test('restore reads an archive of ours once', { timeout: 300_000 }, async (t) => {
+test('restore reads an archive of ours once', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   const { p, ts, archive, then } = await archived(t);
   const times = await timesRead(t, p, archive, 'restore', ts, '--force');
@@ -56,7 +56,7 @@ test('restore reads an archive of ours once', { timeout: 300_000 }, async (t) =>
   assertNoLeftovers(p.backups);
 });
 
-test('an archive that another tool has packed anew is restored, and read twice: before anything is written it is known what is in it', { timeout: 300_000 }, async (t) => {
+test('an archive that another tool has packed anew is restored, and read twice: before anything is written it is known what is in it', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   const { p, ts, archive, then } = await archived(t);
   const work = tempFolder(t);
@@ -69,7 +69,7 @@ test('an archive that another tool has packed anew is restored, and read twice: 
   assertNoLeftovers(p.backups);
 });
 
-test('a restore that is stopped while its archive is unpacked changes nothing and leaves nothing', { timeout: 120_000 }, async (t) => {
+test('a restore that is stopped while its archive is unpacked changes nothing and leaves nothing', { timeout: 600_000 }, async (t) => {
   const { p, ts, then, now } = await archived(t);
   const before = fs.readdirSync(p.backups).sort();
   const controller = new AbortController();

@@ -17,7 +17,7 @@ function rows(output: string, name: string): string[][] {
     .map((line) => line.split('|').slice(1, -1).map((field) => field.trim()));
 }
 
-test('the benchmark of a small database ends well, with a ratio for each contender and the name of each tool that is not there', { timeout: 300_000, skip: linux }, async (t) => {
+test('the benchmark of a small database ends well, with a ratio for each contender and the name of each tool that is not there', { timeout: 600_000, skip: linux }, async (t) => {
   const dir = tempFolder(t);
   const run = await exec(process.execPath, [bench, '--sizes', '1', '--rounds', '1', '--only', 'create', '--dir', dir]);
   assert.equal(run.status, 0, run.stderr);
@@ -45,7 +45,7 @@ test('the benchmark of a small database ends well, with a ratio for each contend
 /** The names of all targets, as far as they tell them apart. */
 const targets = ['create: faster', 'create: time', 'archive: faster than the tar', 'archive: faster than the pigz', 'archive: size', 'restore-small:', 'restore-all:', 'restore-archive:', 'verify:', 'peak memory', 'event-loop delay', "a writer's p99", 'list of 1,000 sets', 'require', 'a backup of an 8 KB database'];
 
-test('the benchmark writes a page that lists every target, calls none met that was not measured, and keeps earlier figures', { timeout: 300_000, skip: linux }, async (t) => {
+test('the benchmark writes a page that lists every target, calls none met that was not measured, and keeps earlier figures', { timeout: 600_000, skip: linux }, async (t) => {
   const dir = tempFolder(t);
   const [work, into] = [path.join(dir, 'work'), path.join(dir, 'page')];
   for (const made of [work, into]) fs.mkdirSync(made);
@@ -69,7 +69,7 @@ test('the benchmark writes a page that lists every target, calls none met that w
   assert.equal(second.split('## Targets').length, 2, 'the page has the figures once');
 });
 
-test('the benchmark that is interrupted ends with 130 and takes its databases away', { timeout: 120_000, skip: linux }, async (t) => {
+test('the benchmark that is interrupted ends with 130 and takes its databases away', { timeout: 600_000, skip: linux }, async (t) => {
   const dir = tempFolder(t);
   const child = spawn(process.execPath, [bench, '--sizes', '50', '--rounds', '1', '--only', 'create', '--dir', dir], { env: cleanEnv(), stdio: ['ignore', 'ignore', 'pipe'] });
   t.after(() => void child.kill('SIGKILL'));
@@ -80,7 +80,7 @@ test('the benchmark that is interrupted ends with 130 and takes its databases aw
   assert.deepEqual(fs.readdirSync(dir), [], 'the benchmark left something behind');
 });
 
-test('the benchmark says what is wrong with its options and writes nothing', { timeout: 60_000 }, async () => {
+test('the benchmark says what is wrong with its options and writes nothing', { timeout: 600_000 }, async () => {
   for (const wrong of [['--sizes', '0'], ['--sizes', 'big'], ['--rounds', '1,2'], ['--only', 'nothing'], ['--journal', 'memory'], ['--fast'], ['20']]) {
     const run = await exec(process.execPath, [bench, ...wrong]);
     assert.equal(run.status, 2, `${wrong.join(' ')}: ${run.stderr}`);

@@ -5,7 +5,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, count, exec, finished, flip, hasTool, holder, makeDatabase, packageRoot, parseOne, project, readMetadata, sets, sleep, tempFolder, tree, withData, withDatabase } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, count, exec, finished, flip, hasTool, holder, holdsLock, makeDatabase, packageRoot, parseOne, project, readMetadata, sets, sleep, tempFolder, tree, withData, withDatabase } from './helpers/project';
 import { onTerminal, type Seen } from './helpers/terminal';
 
 test('create prints the timestamp and “Backup complete!”, and exits 0', async (t) => {
@@ -154,16 +154,15 @@ test('a damaged database: exit not 0, and the set is there, marked', async (t) =
 });
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  test(`${signal} in the middle of a create: exit 130, and nothing is left`, { timeout: 60_000 }, async (t) => {
+  test(`${signal} in the middle of a create: exit 130, and nothing is left`, { timeout: 600_000 }, async (t) => {
     const p = withData(t);
     const first = await backup.createBackup({ root: p.root, compress: false });
     await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
     const before = sets(p.backups);
-    const lock = path.join(p.backups, '.lock');
-    const child = spawn(process.execPath, [bin, 'create'], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [bin, 'create', '--busy-timeout', '3600000'], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
     const end = finished(child);
-    // The run waits for the database, at most 5 s, and holds the folder while it does: then it is in the middle.
-    for (let i = 0; i < 100 && (await exec('flock', ['-n', '-x', lock, 'true'])).status === 0; i++) await sleep(20);
+    // The run waits for the database, and holds the folder while it does: then it is in the middle.
+    assert.ok(await holdsLock(p.backups, end), 'it did not wait');
     child.kill(signal);
     const run = await end;
     assert.ok(run.status === 130 || (signal === 'SIGTERM' && (run.status === 143 || run.signal === 'SIGTERM')), `${run.status} ${run.signal} ${run.stderr}`);
@@ -226,7 +225,7 @@ test('without a terminal and without --force, restore refuses, names --force and
   assert.deepEqual(tree(p.root), before);
 });
 
-test('on a terminal restore asks first: no is no, yes is yes', { timeout: 60_000 }, async (t) => {
+test('on a terminal restore asks first: no is no, yes is yes', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('script'))) return t.skip('no script(1) here to make a terminal');
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });

@@ -291,7 +291,7 @@ function edit(db: Database.Database, next: (below: number) => number, steps: num
 
 for (const encoding of ['UTF-8', 'UTF-16le', 'UTF-16be']) {
   for (const journal of ['wal', 'delete']) {
-    test(`random tables and edits: the counts are those of a diff in memory (${encoding}, ${journal})`, { timeout: 240_000 }, async (t) => {
+    test(`random tables and edits: the counts are those of a diff in memory (${encoding}, ${journal})`, { timeout: 600_000 }, async (t) => {
       for (let round = 0; round < 6; round++) {
         const seed = 1000 * round + encoding.length + journal.length;
         const next = random(seed);

@@ -88,7 +88,7 @@ async function assertWhole(p: Project, what: string): Promise<backup.BackupInfo[
   return list;
 }
 
-test('create: killed at any step, it leaves the sets before it, and its own whole or not at all', { timeout: 300_000 }, async (t) => {
+test('create: killed at any step, it leaves the sets before it, and its own whole or not at all', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   const names = ['agentdb.db', '.agentic-qe/memory.db'];
   const template = project(t);
@@ -122,7 +122,7 @@ test('create: killed at any step, it leaves the sets before it, and its own whol
   assert.ok(published < killed, 'no run was killed before its set was published');
 });
 
-test('restore: killed at any step, all databases are as before or all restored, and nothing committed is lost', { timeout: 300_000 }, async (t) => {
+test('restore: killed at any step, all databases are as before or all restored, and nothing committed is lost', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   const names = ['agentdb.db', '.agentic-qe/memory.db', 'gone.db', 'notes.db'];
   const template = project(t);
@@ -187,7 +187,7 @@ test('restore: killed at any step, all databases are as before or all restored, 
   });
 });
 
-test('a restore that died is finished or undone by the next operation that takes the lock, and listing does not mind it', { timeout: 120_000 }, async (t) => {
+test('a restore that died is finished or undone by the next operation that takes the lock, and listing does not mind it', { timeout: 600_000 }, async (t) => {
   needStrace();
   const template = project(t);
   for (const n of ['a.db', 'b.db']) makeDatabase(template.at(n), { rows: 100 });
@@ -224,7 +224,7 @@ test('a restore that died is finished or undone by the next operation that takes
   }
 });
 
-test('what was begun in a project is not finished in another one that shares its backups folder', { timeout: 300_000 }, async (t) => {
+test('what was begun in a project is not finished in another one that shares its backups folder', { timeout: 1_800_000 }, async (t) => {
   needStrace();
   // The folders of the template are away when the copies are at work, so that these count as the project, moved.
   const first = path.join(tempFolder(t), 'first');

@@ -182,7 +182,7 @@ test('the timestamp is UTC whatever the time zone', async (t) => {
 test('backups asked for in the same second each get a timestamp and files of their own', async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'));
-  const made = await Promise.all(Array.from({ length: 6 }, () => backup.createBackup({ root: p.root, compress: false })));
+  const made = await Promise.all(Array.from({ length: 6 }, () => backup.createBackup({ root: p.root, compress: false, lockTimeoutMs: 300_000 })));
   for (const m of made) assert.equal(m.success, true, m.error);
   assert.equal(new Set(made.map((m) => m.timestamp)).size, 6);
   assert.equal(new Set(made.flatMap((m) => m.files)).size, 6);
@@ -303,7 +303,7 @@ const strangers: [string, (file: string) => void][] = [
   ['a link to a device', (f) => fs.symlinkSync('/dev/zero', f)],
 ];
 for (const [what, make] of strangers) {
-  test(`${what} in a database’s place is an error that names it, and leaves nothing`, { timeout: 60_000 }, async (t) => {
+  test(`${what} in a database’s place is an error that names it, and leaves nothing`, { timeout: 600_000 }, async (t) => {
     const p = project(t);
     makeDatabase(p.at('agentdb.db'));
     make(p.at('odd.db'));
@@ -485,7 +485,7 @@ test('a file of a set that changes on disk before the check is found out, not bl
   assert.equal(await backup.verifyBackup(made.timestamp, { root: p.root }), false);
 });
 
-test('a plain file that is written while it is read is not captured torn', { timeout: 120_000 }, async (t) => {
+test('a plain file that is written while it is read is not captured torn', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   const file = p.at('plain.db');
   const size = 24 << 20;

@@ -72,7 +72,7 @@ test('README: the table of codes is complete, with the exit codes of the command
   for (const m of rows) assert.ok(codes.has(m[2]), `${m[1]}: the help knows no exit code ${m[2]}`);
 });
 
-test('README: the commands of the quick start', { timeout: 60_000 }, async (t) => {
+test('README: the commands of the quick start', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('script'))) return (t as Skippable).skip('no script(1) here to make a terminal');
   const { folder, p } = myProject(t);
   const then = state(p);
@@ -91,7 +91,7 @@ test('README: the commands of the quick start', { timeout: 60_000 }, async (t) =
   assert.deepEqual(state(p), then);
 });
 
-test('README: the programs', { timeout: 60_000 }, async (t) => {
+test('README: the programs', { timeout: 600_000 }, async (t) => {
   const [quick, migration, ...more] = blocksOf('README.md', 'js');
   assert.deepEqual(more, []);
   const { folder, p } = myProject(t);
@@ -115,7 +115,7 @@ test('README: the programs', { timeout: 60_000 }, async (t) => {
   assert.notDeepEqual(state(p), then);
 });
 
-test('upgrading: the old scripts make place for links to the new ones, and the old helper hands on', { timeout: 60_000 }, async (t) => {
+test('upgrading: the old scripts make place for links to the new ones, and the old helper hands on', { timeout: 600_000 }, async (t) => {
   const { folder, p } = myProject(t);
   const old = tempFolder(t, 'old');
   fs.renameSync(path.join(folder, 'node_modules'), p.at('node_modules'));
@@ -153,7 +153,7 @@ test('upgrading: a backup without checksum is listed, fails verification, and ta
 const copyIn = (p: Project, source: string, timestamp: string): string => path.join(p.backups, `${path.basename(source)}.backup.${timestamp}`);
 
 for (const section of sectionsOf('docs/json-output.md')) {
-  test(`json-output: ${section.heading}`, { timeout: 60_000 }, async (t) => {
+  test(`json-output: ${section.heading}`, { timeout: 600_000 }, async (t) => {
     for (const tool of ['script', ...(section.heading === 'With jq' ? ['jq'] : [])]) if (!(await hasTool(tool))) return (t as Skippable).skip(`no ${tool} here`);
     const { p } = myProject(t);
     const names = new Names(p.root, '/srv/app');

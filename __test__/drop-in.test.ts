@@ -135,7 +135,7 @@ function migrate(folder: string, p: Project, outcome: string): Promise<Run> {
 }
 
 for (const type of ['commonjs', 'module'] as const) {
-  test(`the migration flow compiles strictly, keeps a success and takes back a failure (${type})`, { timeout: 180_000 }, async (t) => {
+  test(`the migration flow compiles strictly, keeps a success and takes back a failure (${type})`, { timeout: 600_000 }, async (t) => {
     const folder = await compiled(t, { 'migrate-to-agentdb.ts': program, 'src/scripts/backup-helper.ts': helper }, type);
 
     const good = project(t);
@@ -166,6 +166,6 @@ for (const type of ['commonjs', 'module'] as const) {
   });
 }
 
-test('every key method has the types that its callers count on, and wrong calls do not compile', { timeout: 120_000 }, async (t) => {
+test('every key method has the types that its callers count on, and wrong calls do not compile', { timeout: 600_000 }, async (t) => {
   for (const type of ['commonjs', 'module'] as const) await compiled(t, { 'usage.ts': usage }, type);
 });

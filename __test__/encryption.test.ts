@@ -22,7 +22,7 @@ function damage(p: Project): void {
   for (const source of sources) withDatabase(p.at(source), (db) => db.exec('DELETE FROM episodes'));
 }
 
-test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the data is back', { timeout: 120_000 }, async (t) => {
+test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the data is back', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, archive, then } = await withArchive(t);
   const env = await withKey(t);
@@ -44,7 +44,7 @@ test('gpg --encrypt, everything else lost, gpg --decrypt, restore --archive: the
   assert.deepEqual(state(p), then);
 });
 
-test('decrypting into the backups folder makes the set listed and restorable again', { timeout: 120_000 }, async (t) => {
+test('decrypting into the backups folder makes the set listed and restorable again', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, timestamp, archive, then } = await withArchive(t);
   const env = await withKey(t);
@@ -62,7 +62,7 @@ test('decrypting into the backups folder makes the set listed and restorable aga
   assert.deepEqual(state(p), then);
 });
 
-test('an encrypted archive beside a set takes nothing from it: it verifies, and is cleaned up by the rules for sets only', { timeout: 120_000 }, async (t) => {
+test('an encrypted archive beside a set takes nothing from it: it verifies, and is cleaned up by the rules for sets only', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const { p, timestamp, archive } = await withArchive(t);
   const env = await withKey(t);

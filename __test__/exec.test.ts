@@ -62,7 +62,7 @@ test('a command that a signal ends is undone, and the exit code is 128 and the s
 });
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
-  test(`${signal} reaches the command, and then the databases are put back, however often it comes`, { timeout: 20_000 }, async (t) => {
+  test(`${signal} reaches the command, and then the databases are put back, however often it comes`, { timeout: 600_000 }, async (t) => {
     const p = withData(t);
     const before = contents(p.at('agentdb.db'));
     const source = `empty(); for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT']) process.on(s, () => { console.log('got ' + s); setTimeout(() => process.exit(3), 100) }); console.log('ready'); setInterval(() => {}, 1000)`;
@@ -83,7 +83,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
   });
 }
 
-test('a signal that the command survives is no reason to undo what it did', { timeout: 20_000 }, async (t) => {
+test('a signal that the command survives is no reason to undo what it did', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   const source = `process.on('SIGTERM', () => { empty(); process.exit(0) }); console.log('ready'); setInterval(() => {}, 1000)`;
   const child = spawn(process.execPath, [bin, 'exec', '--operation', 'x', '--', ...program(p, source)], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
@@ -119,7 +119,7 @@ test('a command that is not there: exit 127; one that is no program: 126; nothin
   assert.match(run.stderr, /can't be started/);
 });
 
-test('a restore that fails too is told, with its own exit code, and the safety backup is kept', { timeout: 20_000 }, async (t) => {
+test('a restore that fails too is told, with its own exit code, and the safety backup is kept', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   // The command damages its own safety backup, in copy and archive.
   const source = `const fs = require('fs'); for (const f of fs.readdirSync('.agentic-qe/backups')) if (/agentdb.db.backup.[0-9-]+$|gz$/.test(f)) fs.truncateSync('.agentic-qe/backups/' + f, 100); empty(); process.exit(9)`;

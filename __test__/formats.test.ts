@@ -152,7 +152,7 @@ function beyondTheLockPage(file: string): void {
   });
 }
 
-test('across the lock page at 1 GiB', { timeout: 300_000 }, async (t) => {
+test('across the lock page at 1 GiB', { timeout: 1_800_000 }, async (t) => {
   const p = project(t);
   const file = p.at('agentdb.db');
   beyondTheLockPage(file);

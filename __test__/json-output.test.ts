@@ -56,7 +56,7 @@ test('the schema is valid, and every verb of the command is in it', async (t) =>
   assert.deepEqual([...((schema.$defs.code as { enum: string[] }).enum)].sort(), [...codes].sort());
 });
 
-test('what each verb prints when it succeeds', { timeout: 120_000 }, async (t) => {
+test('what each verb prints when it succeeds', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   await check(p, 'list', 'list');
   await check(p, 'size', 'size');
@@ -90,7 +90,7 @@ test('what each verb prints when it succeeds', { timeout: 120_000 }, async (t) =
   await check(p, 'completions', 'completions', 'bash');
 });
 
-test('what each verb prints when there is damage', { timeout: 120_000 }, async (t) => {
+test('what each verb prints when there is damage', { timeout: 600_000 }, async (t) => {
   const p = withData(t);
   const { timestamp: ts } = await check(p, 'create', 'create');
   flip(copyOf(p.backups, ts as string, 'agentdb.db'), 5000);
@@ -103,7 +103,7 @@ test('what each verb prints when there is damage', { timeout: 120_000 }, async (
   await check(p, 'check', 'check');
 });
 
-test('a verb that can’t do its work, and arguments that are none, print a failure with a code', { timeout: 120_000 }, async (t) => {
+test('a verb that can’t do its work, and arguments that are none, print a failure with a code', { timeout: 600_000 }, async (t) => {
   const empty = project(t);
   const wrong: [string[], string][] = [
     [['create'], 'NO_DATABASES'],

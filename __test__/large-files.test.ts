@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, scriptArgs, sets, sha256, tempFolder, withDatabase, type Project, type Run } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, contents, copyOf, exec, makeDatabase, parseOne, project, readMetadata, scriptArgs, sets, sha256, sleep, tempFolder, withDatabase, type Project, type Run } from './helpers/project';
 import { needStrace } from './helpers/syscalls';
 
 const MiB = 2 ** 20;
@@ -170,8 +170,7 @@ for (const large of [false, true])
     let done = false;
     // Each thread's first flush is put off: the writer's only one, between the writing and the reading back.
     const run = traced(p, log, ['-e', 'inject=fsync:delay_enter=4000000:when=1'], ['create', '--no-compress', '--json']).finally(() => (done = true));
-    const changed = await changeByte(p, fs.statSync(p.at('agentdb.db')).size, () => done);
-    assert.equal(changed, true, 'no copy was seen');
+    assert.equal(await spoil(p, 'agentdb.db', () => done), true, 'no copy was seen');
     const { status, stdout, stderr } = await run;
     assert.equal(status, 4, stdout + stderr);
     assert.equal(JSON.parse(stdout).code, 'CHECKSUM_MISMATCH');
@@ -179,25 +178,24 @@ for (const large of [false, true])
     assertNoLeftovers(p.backups);
   });
 
-/** Changes a byte of the copy in the making, once it has all of its bytes and is about to be read back. */
-async function changeByte(p: Project, size: number, done: () => boolean): Promise<boolean> {
-  while (!done()) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+/** Gives the copy in the making another byte than it has, again and again: nobody can tell when it was written for good. */
+async function spoil(p: Project, source: string, done: () => boolean): Promise<boolean> {
+  const bytes = fs.readFileSync(p.at(source));
+  const at = bytes.length - 100;
+  const wrong = Buffer.from([bytes[at]! ^ 1]);
+  const open = (): number | undefined => {
     const staging = fs.existsSync(p.backups) ? fs.readdirSync(p.backups).find((name) => name.startsWith('.staging-')) : undefined;
-    const copy = staging && fs.readdirSync(path.join(p.backups, staging)).map((name) => path.join(p.backups, staging, name)).find((file) => file.includes('.backup.') && !file.endsWith('.sha256'));
-    if (!copy || fs.statSync(copy).size < size) continue;
-    const fd = fs.openSync(copy, 'r+');
-    try {
-      // What a large one has is reserved, as zeros, before it is written, and its last bytes are written last.
-      const end = Buffer.alloc(512);
-      fs.readSync(fd, end, 0, 512, size - 512);
-      if (end.every((byte) => byte === 0)) continue;
-      fs.writeSync(fd, Buffer.from([end[412]! ^ 1]), 0, 1, size - 100);
-      fs.fsyncSync(fd);
-      return true;
-    } finally {
-      fs.closeSync(fd);
-    }
+    const copy = staging && fs.readdirSync(path.join(p.backups, staging)).find((name) => name.startsWith(`${source}.backup.`) && !name.endsWith('.sha256'));
+    return copy ? fs.openSync(path.join(p.backups, staging, copy), 'r+') : undefined;
+  };
+  let fd: number | undefined;
+  for (; !done(); await sleep(20)) {
+    fd ??= open();
+    if (fd === undefined || fs.fstatSync(fd).size < bytes.length) continue;
+    fs.writeSync(fd, wrong, 0, 1, at);
+    // What is read back comes from the disk.
+    fs.fsyncSync(fd);
   }
-  return false;
+  if (fd !== undefined) fs.closeSync(fd);
+  return fd !== undefined;
 }

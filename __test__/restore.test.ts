@@ -414,7 +414,7 @@ function assertPlain(p: Project, db: string, text: string, warnings: string[]): 
 }
 
 for (const journal of ['delete', 'wal'] as const) {
-  test(`a plain file that takes a database's place loses no row that a program was told is written (${journal})`, { timeout: 300_000 }, async (t) => {
+  test(`a plain file that takes a database's place loses no row that a program was told is written (${journal})`, { timeout: 1_800_000 }, async (t) => {
     const { p, db, ts, text } = await plainSince(t, journal);
     const writer = companion(
       t,

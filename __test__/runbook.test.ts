@@ -235,7 +235,7 @@ async function run(t: Context & { skip(why: string): void }, section: Section, s
 }
 
 for (const section of sectionsOf(page)) {
-  test(`runbook: ${section.heading}`, { timeout: 120_000 * (megabytes ? 10 : 1) }, async (t) => {
+  test(`runbook: ${section.heading}`, { timeout: 600_000 * (megabytes ? 10 : 1) }, async (t) => {
     const setup = sections[section.heading];
     assert.ok(setup, `${page}: nobody runs “${section.heading}”`);
     await run(t, section, setup);

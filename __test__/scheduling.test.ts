@@ -132,7 +132,7 @@ test('CI: the steps of the page, with a test run that destroys the data', async 
   assert.equal(contents(p.at('agentdb.db')), then);
 });
 
-test('off the machine and back: encrypt the newest archive, decrypt it, restore from it', { timeout: 120_000 }, async (t) => {
+test('off the machine and back: encrypt the newest archive, decrypt it, restore from it', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('gpg'))) return t.skip('no gpg here');
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 30 });

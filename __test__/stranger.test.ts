@@ -169,7 +169,7 @@ test('a file in the place of the backups folder is named, with a way out', async
 
 // --- restore over a database that can't be read ---------------------------------------------------------------------
 
-test('on a terminal, a restore that needs force asks once more instead of refusing after the yes; its undo works as printed', { timeout: 60_000 }, async (t) => {
+test('on a terminal, a restore that needs force asks once more instead of refusing after the yes; its undo works as printed', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('script'))) return t.skip('no script(1) here to make a terminal');
   const p = withTwo(t);
   const made = await backup.createBackup({ root: p.root });
@@ -190,7 +190,7 @@ test('on a terminal, a restore that needs force asks once more instead of refusi
   assert.deepEqual(fs.readFileSync(p.at(memory)), garbage);
 });
 
-test('the question tells which databases would change and how much of them', { timeout: 60_000 }, async (t) => {
+test('the question tells which databases would change and how much of them', { timeout: 600_000 }, async (t) => {
   if (!(await hasTool('script'))) return t.skip('no script(1) here to make a terminal');
   const p = withTwo(t);
   const made = await backup.createBackup({ root: p.root });
@@ -210,7 +210,7 @@ test('restore without a timestamp names the newest backups, exit 2', async (t) =
 
 // --- names that play tricks -----------------------------------------------------------------------------------------
 
-test('names of files and tables reach no terminal as they are: no escape sequence, no forged line', { timeout: 60_000 }, async (t) => {
+test('names of files and tables reach no terminal as they are: no escape sequence, no forged line', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   const name = 'we\u001b[32mird\nTotal backups: 99\u202e.db';
   makeDatabase(p.at(name), { rows: 200, after: 'CREATE TABLE "E\u001b[31mS\nBackup complete!"(x); WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n < 300) INSERT INTO "E\u001b[31mS\nBackup complete!" SELECT n FROM c' });

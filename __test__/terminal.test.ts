@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import * as backup from '../index.js';
 import { assertNoLeftovers, bin, cleanEnv, count, craftSet, daysAgo, exec, hasTool, makeDatabase, project, sets, withData, withDatabase, type Context } from './helpers/project';
 import { onTerminal } from './helpers/terminal';
+import { slowly } from './helpers/syscalls';
 
 const colour = /\u001b\[[0-9;]*m/;
 const strip = (text: string): string => text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r', '\n');
@@ -45,12 +46,19 @@ test('with colours the columns still line up', async (t) => {
   assert.notEqual(coloured.stdout, plain.stdout);
 });
 
-test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 60_000 }, async (t) => {
+test('a create on a terminal draws a bar with rate and time left, and takes it away; in a pipe standard error is empty', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = project(t);
-  makeDatabase(p.at('agentdb.db'), { rows: 60_000, after: 'UPDATE episodes SET embedding = randomblob(900)' });
-  const { said, status } = await onTerminal(p, ['create', '--no-verify']);
+  const live = p.at('agentdb.db');
+  makeDatabase(live, { rows: 1500, after: 'UPDATE episodes SET embedding = randomblob(7000)' });
+  const megabytes = Math.floor(fs.statSync(live).size / (1 << 20));
+  assert.ok(megabytes >= 10, `only ${megabytes} MB`);
+  // A disk may be so fast that all is copied before the bar may be drawn for the second time. Here no megabyte takes less than a
+  // quarter of a second, in which it may be drawn several times, and all of them take more than two seconds.
+  const begun = process.hrtime.bigint();
+  const { said, status } = await onTerminal(p, ['create', '--no-verify'], { under: slowly(live, 1) });
   assert.equal(status, 0, said);
+  assert.ok(process.hrtime.bigint() - begun > 2_000_000_000n, 'the reads were not slowed down: the database is read in another way now');
   assert.match(said, /Copying +[#-]* *\d+% .*MB/, strip(said));
   assert.match(said, /\/s/);
   assert.match(said, /left/);
@@ -61,7 +69,7 @@ test('a create on a terminal draws a bar with rate and time left, and takes it a
   assert.doesNotMatch(piped.stdout, /Copying|\u001b/);
 });
 
-test('restore’s question shows sizes, rows and age, now and in the backup, before it is answered', { timeout: 60_000 }, async (t) => {
+test('restore’s question shows sizes, rows and age, now and in the backup, before it is answered', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   makeDatabase(p.at('.agentic-qe', 'memory.db'), { rows: 1234, journal: 'wal' });
@@ -87,7 +95,7 @@ test('restore’s question shows sizes, rows and age, now and in the backup, bef
   assert.equal(count(p.at('.agentic-qe', 'memory.db')), 1234);
 });
 
-test('the question of restore --archive shows the same from inside the archive; the end of the input is no', { timeout: 60_000 }, async (t) => {
+test('the question of restore --archive shows the same from inside the archive; the end of the input is no', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
@@ -98,7 +106,7 @@ test('the question of restore --archive shows the same from inside the archive; 
   assert.equal(count(p.at('agentdb.db')), 0);
 });
 
-test('a database that is busy or damaged does not stop the question', { timeout: 60_000 }, async (t) => {
+test('a database that is busy or damaged does not stop the question', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });
@@ -107,7 +115,7 @@ test('a database that is busy or damaged does not stop the question', { timeout:
   assert.match(strip(seen.said), /agentdb\.db.*damaged/s);
 });
 
-test('delete asks too, and says what it is that goes', { timeout: 60_000 }, async (t) => {
+test('delete asks too, and says what it is that goes', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const [old] = [await craftSet(p, daysAgo(5), { kind: 'manual', edit: (m) => void (m.label = 'before 2.0') }), await craftSet(p, daysAgo(1))];
@@ -119,7 +127,7 @@ test('delete asks too, and says what it is that goes', { timeout: 60_000 }, asyn
   assertNoLeftovers(p.backups);
 });
 
-test('Ctrl-C at the question changes nothing', { timeout: 60_000 }, async (t) => {
+test('Ctrl-C at the question changes nothing', { timeout: 600_000 }, async (t) => {
   if (!(await terminal(t))) return;
   const p = withData(t);
   const made = await backup.createBackup({ root: p.root });

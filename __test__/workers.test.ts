@@ -35,10 +35,11 @@ function over(w: Worker): Promise<{ messages: Message[]; code: number }> {
   });
 }
 
-test('workers back up side by side, and end by themselves', { timeout: 120_000 }, async (t) => {
+test('workers back up side by side, and end by themselves', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 200 });
-  const ends = await Promise.all(Array.from({ length: 4 }, () => over(worker([{ root: p.root, compress: false }, { root: p.root, compress: false }]))));
+  const job = { root: p.root, compress: false, lockTimeoutMs: 300_000 };
+  const ends = await Promise.all(Array.from({ length: 4 }, () => over(worker([job, job]))));
   const made = ends.flatMap((e) => e.messages).flatMap((m) => (m.made ? [m.made] : []));
   assert.deepEqual(ends.map((e) => e.code), [0, 0, 0, 0]);
   for (const m of made) assert.equal(m.success, true, m.error);
@@ -46,7 +47,7 @@ test('workers back up side by side, and end by themselves', { timeout: 120_000 }
   assert.equal((await backup.listBackups({ root: p.root })).length, 8);
 });
 
-test('a worker that is terminated in mid-backup takes nothing down and blocks no one', { timeout: 120_000 }, async (t) => {
+test('a worker that is terminated in mid-backup takes nothing down and blocks no one', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 20 });
   withDatabase(p.at('agentdb.db'), (db) => addRows(db, 1000, 500, 64 * 1024));
@@ -66,7 +67,7 @@ test('a worker that is terminated in mid-backup takes nothing down and blocks no
   for (const name of Object.keys(sets(p.backups))) assert.ok(list.some((b) => name.includes(b.timestamp)), `${name} belongs to no set`);
 });
 
-test('loading and ending many workers is no trouble', { timeout: 120_000 }, async (t) => {
+test('loading and ending many workers is no trouble', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   for (let i = 0; i < 12; i++) assert.equal((await over(worker([]))).code, 0);
   assert.deepEqual(await backup.listBackups({ root: p.root }), []);

@@ -168,7 +168,7 @@ async function tryPoint(s: Subject, p: Project, point: Point, counts: { points: 
   sources.forEach((source, k) => fs.writeFileSync(p.at(source), s.now[k]!));
 }
 
-test('the command says which file is damaged, and exits 4', { timeout: 120_000 }, async (t) => {
+test('the command says which file is damaged, and exits 4', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3, pageSize: 512 });
   const ts = (await backup.createBackup({ root: p.root })).timestamp;
@@ -183,7 +183,7 @@ test('the command says which file is damaged, and exits 4', { timeout: 120_000 }
   }
 });
 
-test('a changed record is believed with verify off, and a warning says so; sealed again on purpose it counts', { timeout: 120_000 }, async (t) => {
+test('a changed record is believed with verify off, and a warning says so; sealed again on purpose it counts', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3 });
   const ts = (await backup.createBackup({ root: p.root, compress: false })).timestamp;

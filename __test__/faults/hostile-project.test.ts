@@ -24,7 +24,7 @@ const detours: [what: string, lead: (p: Project, outside: string) => void][] = [
   ['is a link that climbs', (p, outside) => (fs.mkdirSync(p.at('.agentic-qe')), fs.symlinkSync(path.relative(p.at('.agentic-qe'), outside), p.backups))],
 ];
 for (const [what, lead] of detours) {
-  test(`a usual backups folder that ${what}, out of the project, is used by nothing, and the way out is named`, { timeout: 120_000 }, async (t) => {
+  test(`a usual backups folder that ${what}, out of the project, is used by nothing, and the way out is named`, { timeout: 600_000 }, async (t) => {
     const p = project(t, 'inner');
     makeDatabase(p.at('agentdb.db'), { rows: 3 });
     const outside = path.join(path.dirname(p.root), 'outside');
@@ -42,7 +42,7 @@ for (const [what, lead] of detours) {
   });
 }
 
-test('a folder that is to hold the backups and is a link within the project is used from the first backup on', { timeout: 120_000 }, async (t) => {
+test('a folder that is to hold the backups and is a link within the project is used from the first backup on', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3 });
   fs.mkdirSync(p.at('kept'));
@@ -52,7 +52,7 @@ test('a folder that is to hold the backups and is a link within the project is u
   assert.equal(await backup.verifyBackup(made.timestamp, { root: p.root }), true);
 });
 
-test('a backups folder that is a link within the project is used', { timeout: 120_000 }, async (t) => {
+test('a backups folder that is a link within the project is used', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 3 });
   fs.mkdirSync(p.at('kept'));
@@ -85,7 +85,7 @@ async function linked(t: Context, by: 'file' | 'folder'): Promise<{ p: Project; 
 }
 
 for (const by of ['file', 'folder'] as const) {
-  test(`a database behind a link to its ${by} goes back through it, and to no other place unless forced`, { timeout: 120_000 }, async (t) => {
+  test(`a database behind a link to its ${by} goes back through it, and to no other place unless forced`, { timeout: 600_000 }, async (t) => {
     const { p, ts, source, real, lead } = await linked(t, by);
     const then = contents(real);
     withDatabase(real, (db) => db.exec('DELETE FROM episodes'));
@@ -110,7 +110,7 @@ for (const by of ['file', 'folder'] as const) {
   });
 }
 
-test('no file is made through a link that leads nowhere, forced or not, and the way out is named', { timeout: 120_000 }, async (t) => {
+test('no file is made through a link that leads nowhere, forced or not, and the way out is named', { timeout: 600_000 }, async (t) => {
   const { p, ts, real } = await linked(t, 'file');
   fs.rmSync(real);
   for (const options of [{}, { force: true }, { force: true, verify: false }]) {
@@ -124,7 +124,7 @@ test('no file is made through a link that leads nowhere, forced or not, and the 
   assert.equal(count(p.at('agentdb.db')), 20);
 });
 
-test('a record that leads through a link out of the project, which it does not know of, needs force', { timeout: 120_000 }, async (t) => {
+test('a record that leads through a link out of the project, which it does not know of, needs force', { timeout: 600_000 }, async (t) => {
   const p = project(t, 'inner');
   makeDatabase(p.at('agentdb.db'), { rows: 3 });
   const ts = (await backup.createBackup({ root: p.root, compress: false })).timestamp;
@@ -146,7 +146,7 @@ const strange: [what: string, make: (p: Project) => Promise<void> | void][] = [
   ['a link to a device', (p) => fs.symlinkSync('/dev/zero', p.at('x.db'))],
 ];
 for (const [what, make] of strange) {
-  test(`${what} called x.db is an error that names it, and everything else goes on when it is left out`, { timeout: 120_000 }, async (t) => {
+  test(`${what} called x.db is an error that names it, and everything else goes on when it is left out`, { timeout: 600_000 }, async (t) => {
     const p = project(t);
     makeDatabase(p.at('agentdb.db'), { rows: 20 });
     await make(p);

@@ -170,7 +170,7 @@ test('an archive that is not the one its checksum file speaks of is called that,
   assertNoLeftovers(b.p.backups);
 });
 
-test('an archive without checksum file or seal of its own needs force, as verify says', { timeout: 300_000 }, async (t) => {
+test('an archive without checksum file or seal of its own needs force, as verify says', { timeout: 1_800_000 }, async (t) => {
   const b = await base(t);
   for (const [drop, what] of [[`agentdb.db.backup.${b.ts}.sha256`, 'checksum'], [path.basename(sealPath('', b.ts)), 'checksum']] as const) {
     onlyArchive(b, tarGz(b.members.filter((m) => m.name !== drop)));
@@ -325,7 +325,7 @@ test('with verify off too, no record sends a file out of the project or takes on
   }
 });
 
-test('a record gives no file that is made anew more than permission to read, write and run', { timeout: 120_000 }, async (t) => {
+test('a record gives no file that is made anew more than permission to read, write and run', { timeout: 600_000 }, async (t) => {
   const b = await base(t);
   editMetadata(b.p.backups, b.ts, (m) => void Object.assign(m.databases[0]!, { mode: '6755' }));
   for (const name of [archiveName(b.ts), `${archiveName(b.ts)}.sha256`]) fs.rmSync(path.join(b.p.backups, name));
@@ -335,7 +335,7 @@ test('a record gives no file that is made anew more than permission to read, wri
   assert.equal(fs.statSync(b.p.at('agentdb.db')).mode & 0o7777, 0o755);
 });
 
-test('a file that is no database goes to a hidden place only if it was asked for by name, or by force', { timeout: 120_000 }, async (t) => {
+test('a file that is no database goes to a hidden place only if it was asked for by name, or by force', { timeout: 600_000 }, async (t) => {
   const b = await base(t);
   for (const name of [archiveName(b.ts), `${archiveName(b.ts)}.sha256`]) fs.rmSync(path.join(b.p.backups, name));
   const hook = '.git/hooks/notes.db';

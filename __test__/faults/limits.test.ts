@@ -117,7 +117,7 @@ test('descriptors: a host that has too few left, at any point, gets IO_ERROR wit
 
 // ---- threads
 
-test('threads: a host that may start no more gets IO_ERROR with the way out, stays alive, and goes on once it may', { timeout: 120_000 }, async (t) => {
+test('threads: a host that may start no more gets IO_ERROR with the way out, stays alive, and goes on once it may', { timeout: 600_000 }, async (t) => {
   needPrlimit();
   const shared = publicPackage(t);
   // Loaded under the limit; or before it, when one thread of ours is there already and the archive's own is not to be had.
@@ -175,7 +175,7 @@ test('threads: a host that may start no more gets IO_ERROR with the way out, sta
 
 // ---- length of files
 
-test('files: a limit on their length is NO_SPACE that names it, also in a host in which the signal for it is deadly', { timeout: 120_000 }, async (t) => {
+test('files: a limit on their length is NO_SPACE that names it, also in a host in which the signal for it is deadly', { timeout: 600_000 }, async (t) => {
   needPrlimit();
   const p = project(t);
   makeDatabase(p.at('big.db'), { rows: 1500 });
@@ -204,7 +204,7 @@ test('files: a limit on their length is NO_SPACE that names it, also in a host i
   assert.equal(contents(p.at('big.db')), later);
 });
 
-test('files: a restore that is too long for what is allowed leaves the live database as it was, byte for byte, and no journal beside it', { timeout: 120_000 }, async (t) => {
+test('files: a restore that is too long for what is allowed leaves the live database as it was, byte for byte, and no journal beside it', { timeout: 600_000 }, async (t) => {
   needPrlimit();
   const p = project(t);
   makeDatabase(p.at('x.db'), { rows: 15_000 });
@@ -262,7 +262,7 @@ const prelude = `
     .map((e) => path.join(e.parentPath ?? e.path, e.name)).filter((f) => !nothing(f)).sort().map((f) => [path.relative(folder, f), crypto.createHash('sha256').update(fs.readFileSync(f)).digest('hex')]));
 `;
 
-test('a disk without room: create and restore are NO_SPACE, change and leave nothing; sets can still be listed, verified and removed', { timeout: 300_000 }, async (t) => {
+test('a disk without room: create and restore are NO_SPACE, change and leave nothing; sets can still be listed, verified and removed', { timeout: 1_800_000 }, async (t) => {
   const reason = await cannotMount(t);
   if (reason) return t.skip(reason);
   const p = project(t);
@@ -310,7 +310,7 @@ test('a disk without room: create and restore are NO_SPACE, change and leave not
   report('limits', { what: 'full disk', points: r.rounds.length * 2, refused });
 });
 
-test('a disk without room for what is in an archive: restore is NO_SPACE, changes and leaves nothing; an archive that is another is still called that', { timeout: 300_000 }, async (t) => {
+test('a disk without room for what is in an archive: restore is NO_SPACE, changes and leaves nothing; an archive that is another is still called that', { timeout: 1_800_000 }, async (t) => {
   const reason = await cannotMount(t);
   if (reason) return t.skip(reason);
   const p = project(t);
@@ -391,7 +391,7 @@ for (const journal of ['delete', 'wal'] as const) {
   });
 }
 
-test('a read-only mount: sound databases are backed up to elsewhere; a half-done transaction or commits in a -wal are never left out in silence', { timeout: 120_000 }, async (t) => {
+test('a read-only mount: sound databases are backed up to elsewhere; a half-done transaction or commits in a -wal are never left out in silence', { timeout: 600_000 }, async (t) => {
   const reason = await cannotMount(t);
   if (reason) return t.skip(reason);
   const p = project(t);

@@ -146,7 +146,7 @@ test('the line of events that explains all of it is one that a lost write, or a 
   assert.deepEqual(explain('x', [sets[0]!, { made: 'b', restored: { x: 1 } }], writes, 6), { links: 2, unseen: 1 });
 });
 
-test('the name of a set that was deleted is not given again, be it in the same second', { timeout: 120_000 }, async (t) => {
+test('the name of a set that was deleted is not given again, be it in the same second', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 5 });
   const given: string[] = [];
@@ -161,7 +161,7 @@ test('the name of a set that was deleted is not given again, be it in the same s
   assert.deepEqual(await backup.listBackups({ root: p.root }), []);
 });
 
-test('names that are minutes ahead of the clock run no further ahead, however fast sets are made', { timeout: 120_000 }, async (t) => {
+test('names that are minutes ahead of the clock run no further ahead, however fast sets are made', { timeout: 600_000 }, async (t) => {
   const p = project(t);
   makeDatabase(p.at('agentdb.db'), { rows: 5 });
   // More than one set a second for long: this is where that ends.

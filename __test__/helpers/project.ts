@@ -81,10 +81,11 @@ export function scriptArgs(source: string, args: string[], from = packageRoot): 
   return ['-e', head, '--', ...args];
 }
 
-/** A script of this kind, run to its end; what it prints is JSON. */
-export async function runScript<T = unknown>(source: string, args: string[] = [], options: SpawnOptions & { from?: string; node?: string[] } = {}): Promise<T> {
-  const { from, node = [], ...rest } = options;
-  const run = await exec(process.execPath, [...node, ...scriptArgs(source, args, from)], { cwd: os.tmpdir(), ...rest });
+/** A script of this kind, run to its end; what it prints is JSON. `under`: what Node is started by. */
+export async function runScript<T = unknown>(source: string, args: string[] = [], options: SpawnOptions & { from?: string; node?: string[]; under?: string[] } = {}): Promise<T> {
+  const { from, node = [], under = [], ...rest } = options;
+  const [file, ...before] = [...under, process.execPath];
+  const run = await exec(file!, [...before, ...node, ...scriptArgs(source, args, from)], { cwd: os.tmpdir(), ...rest });
   assert.equal(run.status, 0, `the script ended with ${run.status ?? run.signal}: ${run.stderr}`);
   return JSON.parse(run.stdout) as T;
 }
@@ -154,6 +155,14 @@ export async function holder(t: Context, db: string, sql: string): Promise<Compa
   );
   assert.equal(await other.line(), 'held');
   return other;
+}
+
+/** Waits until a run holds the lock of its backups folder; false if it has ended before it was seen to. */
+export async function holdsLock(backups: string, end: Promise<unknown>): Promise<boolean> {
+  let over = false;
+  void end.then(() => (over = true), () => (over = true));
+  while (!over && (await exec('flock', ['-n', '-x', path.join(backups, '.lock'), 'true'])).status === 0) await sleep(20);
+  return !over;
 }
 
 /** One project. */

@@ -44,13 +44,24 @@ export function needStrace(): void {
   assert.equal(spawnSync('strace', ['-V']).status, 0, 'strace is not installed; without it no system call can be watched, or made to fail or to be the last (apt-get install strace)');
 }
 
+/**
+ * What Node is to be started by so that no page that it reads of `file` takes less than `milliseconds`. What must not be over
+ * before something else happens is then not, however fast the disk is.
+ */
+export function slowly(file: string, milliseconds: number): string[] {
+  needStrace();
+  return ['strace', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', '-P', file, '-e', 'trace=pread64', '-e', `inject=pread64:delay_enter=${milliseconds * 1000}`];
+}
+
 const straceBin = ((): string => {
   const found = spawnSync('sh', ['-c', 'command -v strace'], { encoding: 'utf8' });
   return found.stdout.trim();
 })();
 
-// strace is the command's parent, as systems demand that let a process trace only its children.
-const script = `exec 5>&2
+// strace is the command's parent, as systems demand that let a process trace only its children. A fault that comes upon Node makes
+// it abort, and where cores are kept, that would lie among the files that are judged.
+const script = `ulimit -c 0
+exec 5>&2
 "$NODE" "$GATE" "$@" 2>&5 4>&- 5>&- &
 IFS= read -r go
 exec 2>&4 3>&- 4>&- 5>&-

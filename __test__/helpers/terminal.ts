@@ -27,10 +27,10 @@ export function shellOnTerminal(cwd: string, command: string, answer: string): P
   });
 }
 
-/** Runs the command of the package on a terminal of 80 columns. Its questions are answered in turn; then, unless `keepOpen`, nothing more is typed for good. */
-export function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; answers?: string[]; keepOpen?: boolean } = {}): Promise<Seen> {
-  const { env, answers = [], keepOpen = false } = options;
-  const quoted = [process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
+/** Runs the command of the package on a terminal of 80 columns. Its questions are answered in turn; then, unless `keepOpen`, nothing more is typed for good. `under`: what it is started by. */
+export function onTerminal(p: Project, args: string[], options: { env?: Record<string, string>; answers?: string[]; keepOpen?: boolean; under?: string[] } = {}): Promise<Seen> {
+  const { env, answers = [], keepOpen = false, under = [] } = options;
+  const quoted = [...under, process.execPath, bin, ...args].map((a) => `'${a.replaceAll("'", `'\\''`)}'`).join(' ');
   let answered = 0;
   return watch(p.root, `stty cols 80 rows 40; exec ${quoted}`, { TERM: 'xterm-256color', SHELL: '/bin/sh', LC_ALL: 'C.UTF-8', ...env }, (said, keys) => {
     const asked = Math.min(said.split('[y/N]').length - 1, answers.length);

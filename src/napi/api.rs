@@ -130,7 +130,7 @@ pub fn with_safety_backup<'env>(
 #[napi(skip_typescript)]
 pub fn run_cli<'env>(env: &'env Env, args: Unknown<'env>, signal: Unknown<'env>) -> Answer<'env, i32> {
     once_read(env, options::arguments(env, &args), |args| {
-        let call = Call { project: Project::default(), signal: Some(signal), on_progress: None };
+        let call = Call { project: Project::default(), signal: Some(signal), on_progress: None, channel: None };
         start(env, call, |context| Ok(crate::cli::run(args, context.monitor.clone())), |_, finished| Ok(finished.result?))
     })
 }

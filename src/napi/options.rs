@@ -1,9 +1,11 @@
 //! Reads arguments: key by key, so that a stranger among the keys or a value of the wrong type is named and nothing is coerced.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Array, Function, JsObjectValue, Object, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionHandle;
 use napi::{Env, JsValue, ValueType};
 
 use super::error::{Caught, Failure, Result, as_object};
@@ -53,7 +55,12 @@ pub struct Call<'env> {
     pub signal: Option<Unknown<'env>>,
     /// Called on the JavaScript thread.
     pub on_progress: Option<Callback>,
+    /// By which its thread reaches JavaScript otherwise.
+    pub channel: Option<Channel>,
 }
+
+/// One owner of a function that other threads call.
+pub type Channel = Arc<ThreadsafeFunctionHandle>;
 
 /// An options argument.
 pub struct Options<'env> {
@@ -86,7 +93,7 @@ impl<'env> Options<'env> {
 
     /// The common options, on top of `base`.
     pub fn call(&self, base: &Project) -> Result<Call<'env>> {
-        Ok(Call { project: self.project(base)?, on_progress: self.callback("onProgress")?, signal: self.get("signal")? })
+        Ok(Call { project: self.project(base)?, on_progress: self.callback("onProgress")?, signal: self.get("signal")?, channel: None })
     }
 
     /// The project options, on top of `base`.

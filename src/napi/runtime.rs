@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
 use napi::{Env, JsValue};
 
 use super::error::{Caught, Failure, Result};
-use super::options::Call;
+use super::options::{Call, Channel};
 use super::pool::Seat;
 use super::progress::Reporter;
 use super::signal::Watch;
@@ -78,7 +78,7 @@ impl Running {
             None => (Monitor::default(), None),
         };
         let watch = call.signal.map(|signal| Watch::new(env, &signal, &monitor)).transpose()?;
-        let id = remember(env, &monitor);
+        let id = remember(env, Kept { monitor: monitor.clone(), _channel: call.channel });
         let context = Context { monitor, ..call.project.context() };
         Ok((context, Running { watch, reporter, id }))
     }
@@ -142,10 +142,19 @@ fn guarded<T>(job: impl FnOnce() -> crate::error::Result<T>) -> crate::error::Re
     })
 }
 
+/// What of a running operation stays with the JavaScript thread until it is settled, or that thread ends. Of every function
+/// that the operation's own thread calls there, one owner has to be among it: if the last one went in that other thread in the
+/// very moment in which the environment ends, Node would be told of a function that it has just freed.
+struct Kept {
+    /// It owns the function that brings reports, too.
+    monitor: Monitor,
+    _channel: Option<Channel>,
+}
+
 /// The operations begun on this thread, that is in this environment, and not settled.
 #[derive(Default)]
 struct Begun {
-    monitors: HashMap<u64, Monitor>,
+    kept: HashMap<u64, Kept>,
     next: u64,
     hooked: bool,
 }
@@ -155,26 +164,29 @@ thread_local! {
 }
 
 /// Notes a running operation, so that a worker that is terminated takes its operations with it: nobody waits for them.
-fn remember(env: &Env, monitor: &Monitor) -> u64 {
+fn remember(env: &Env, kept: Kept) -> u64 {
     BEGUN.with_borrow_mut(|begun| {
         if !begun.hooked {
             // Without the hook they run to their end, which is no harm.
             begun.hooked = env.add_env_cleanup_hook((), |()| cancel_all()).is_ok();
         }
         begun.next += 1;
-        begun.monitors.insert(begun.next, monitor.clone());
+        begun.kept.insert(begun.next, kept);
         begun.next
     })
 }
 
 fn forget(id: u64) {
-    BEGUN.with_borrow_mut(|begun| begun.monitors.remove(&id));
+    // What was kept goes when the list is not in use any more.
+    drop(BEGUN.with_borrow_mut(|begun| begun.kept.remove(&id)));
 }
 
 fn cancel_all() {
     // The thread's storage may be gone already, and with it the monitors.
     let _ = BEGUN.try_with(|begun| {
-        let begun = std::mem::take(&mut *begun.borrow_mut());
-        begun.monitors.values().for_each(Monitor::cancel);
+        let mut begun = begun.borrow_mut();
+        begun.hooked = false;
+        // They stay: their functions have not ended yet.
+        begun.kept.values().for_each(|kept| kept.monitor.cancel());
     });
 }

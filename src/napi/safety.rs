@@ -132,7 +132,7 @@ impl Undo {
     /// The caller's signal does not stop this: being cancelled is one of the reasons for which it is needed.
     fn start<'env>(self, env: &'env Env, original: napi::Error) -> napi::Result<PromiseRaw<'env, Local>> {
         let Undo { set, operation, project, on_progress } = self;
-        let call = Call { project, signal: None, on_progress };
+        let call = Call { project, signal: None, on_progress, channel: None };
         let timestamp = set.clone();
         let job = move |context: &Context| op::restore(context, &timestamp, &RestoreOptions { verify: true, force: true });
         let finish = move |_: &Env, finished: Finished<RestoreOutcome>| -> Result<Local> {

@@ -1,6 +1,7 @@
 //! Hands many rows over to JavaScript in slices, between which its event loop turns; as JSON, of which the engine's own
 //! parser makes objects several times faster than they can be made one property after the other.
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 
 use super::error::words;
+use super::options::Channel;
 use super::safety::Local;
 use crate::error::{Code, Error, Result};
 use crate::progress::Monitor;
@@ -48,6 +50,11 @@ pub fn between(env: &Env) -> napi::Result<(Giver, Taker)> {
 }
 
 impl Giver {
+    /// What JavaScript has to keep, for as long as this end may be in use.
+    pub fn channel(&self) -> Channel {
+        Arc::clone(&self.collect.handle)
+    }
+
     /// Hands `rows` over, each of them JSON: all but the last slice, which is for [`Taker::end`].
     pub fn give(self, rows: Vec<String>, monitor: &Monitor) -> Result<String> {
         let mut slice = String::from("[");

@@ -119,9 +119,10 @@ impl Base {
     pub fn list<'env>(&self, env: &'env Env, value: &Unknown<'env>) -> Answer<'env, Local> {
         let read = || {
             let (call, options) = self.options(env, value, &Options::LIST)?;
-            Ok((call, options.archives()?, slices::between(env).caught(env)?))
+            let (archives, (giver, taker)) = (options.archives()?, slices::between(env).caught(env)?);
+            Ok((Call { channel: Some(giver.channel()), ..call }, archives, giver, taker))
         };
-        once_read(env, read(), |(call, archives, (giver, taker))| {
+        once_read(env, read(), |(call, archives, giver, taker)| {
             let job = move |context: &Context| {
                 let rows = op::list_as(context, archives, |info| listing::row(&info))?;
                 giver.give(rows.into_iter().collect::<Result<_, Error>>()?, &context.monitor)
