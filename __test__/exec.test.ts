@@ -1,11 +1,11 @@
 // exec: a safety backup, the command, and the databases put back if it fails.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
-import { assertNoLeftovers, bin, cleanEnv, contents, count, finished, holder, makeDatabase, parseOne, project, readMetadata, sleep, type Context, type Project } from './helpers/project';
+import { assertNoLeftovers, bin, cleanEnv, contents, count, finished, holder, makeDatabase, parseOne, project, readMetadata, sleep, type Companion, type Context, type Project } from './helpers/project';
 
 function withData(t: Context): Project {
   const p = project(t, 'a project # 1');
@@ -61,23 +61,43 @@ test('a command that a signal ends is undone, and the exit code is 128 and the s
   assert.equal(contents(p.at('agentdb.db')), before);
 });
 
+/** Waits for what a child says, on either stream. */
+function listener(child: ChildProcess): (what: RegExp) => Promise<void> {
+  let said = '';
+  let over = false;
+  for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (b: Buffer) => (said += b.toString()));
+  child.on('close', () => (over = true));
+  return async (what) => {
+    for (; !what.test(said); await sleep(10)) assert.equal(over, false, `it ended and never said ${what}: ${said}`);
+  };
+}
+
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
   test(`${signal} reaches the command, and then the databases are put back, however often it comes`, { timeout: 600_000 }, async (t) => {
     const p = withData(t);
     const before = contents(p.at('agentdb.db'));
-    const source = `empty(); for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT']) process.on(s, () => { console.log('got ' + s); setTimeout(() => process.exit(3), 100) }); console.log('ready'); setInterval(() => {}, 1000)`;
-    const child = spawn(process.execPath, [bin, 'exec', '--operation', 'x', '--', ...program(p, source)], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
-    let out = '';
-    child.stdout.on('data', (b: Buffer) => (out += b.toString()));
+    // It takes three of them, and has changed everything before the first.
+    const source = `empty(); let n = 0; for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT']) process.on(s, () => { console.log('got ' + s); if (++n === 3) process.exit(3) }); console.log('ready'); setInterval(() => {}, 1000)`;
+    const child = spawn(process.execPath, [bin, 'exec', '--operation', 'x', '--busy-timeout', '3600000', '--', ...program(p, source)], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
+    t.after(() => void child.kill('SIGKILL'));
     const end = finished(child);
-    while (!out.includes('ready')) await sleep(10);
+    const heard = listener(child);
+    await heard(/ready/);
+    let other: Companion | undefined;
+    for (let i = 1; i <= 3; i++) {
+      if (i === 3) other = await holder(t, p.at('agentdb.db'), 'BEGIN EXCLUSIVE');
+      child.kill(signal);
+      await heard(new RegExp(`(got ${signal}\\n[^]*){${i}}`));
+    }
+    // While the databases are put back, for which one of them has to be waited.
+    await heard(/putting backup/);
     for (let i = 0; i < 3; i++) {
       child.kill(signal);
-      await sleep(60);
+      await sleep(20);
     }
+    await other!.end();
     const run = await end;
     assert.equal(run.status, 3, `${run.status} ${run.signal} ${run.stderr}`);
-    assert.ok(out.includes(`got ${signal}`), out);
     assert.equal(contents(p.at('agentdb.db')), before);
     assertNoLeftovers(p.backups);
   });
@@ -87,10 +107,8 @@ test('a signal that the command survives is no reason to undo what it did', { ti
   const p = withData(t);
   const source = `process.on('SIGTERM', () => { empty(); process.exit(0) }); console.log('ready'); setInterval(() => {}, 1000)`;
   const child = spawn(process.execPath, [bin, 'exec', '--operation', 'x', '--', ...program(p, source)], { cwd: p.root, env: cleanEnv(), stdio: ['ignore', 'pipe', 'pipe'] });
-  let out = '';
-  child.stdout.on('data', (b: Buffer) => (out += b.toString()));
   const end = finished(child);
-  while (!out.includes('ready')) await sleep(10);
+  await listener(child)(/ready/);
   child.kill('SIGTERM');
   assert.equal((await end).status, 0);
   assert.equal(count(p.at('agentdb.db')), 0);
