@@ -123,13 +123,13 @@ impl Writer {
         self.length
     }
 
-    /// Flushes to disk; how many bytes were written. They are durable when it returns, the name is not.
-    pub fn finish(self) -> io::Result<u64> {
+    /// Flushes to disk; how many bytes were written, and the file. They are durable when it returns, the name is not.
+    pub fn finish(self) -> io::Result<(u64, File)> {
         if self.length < self.reserved {
             self.file.set_len(self.length)?;
         }
         self.file.sync_all()?;
-        Ok(self.length)
+        Ok((self.length, self.file))
     }
 }
 
@@ -224,7 +224,7 @@ mod platform {
 
     /// Sets room for `size` bytes aside, which makes the file as long; how long it is now.
     pub fn reserve(file: &File, size: u64) -> io::Result<u64> {
-        match fallocate(file, FallocateFlags::empty(), 0, size) {
+        match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, size)) {
             Ok(()) => Ok(size),
             // Not every file system can; then there is room as long as there is.
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(0),
@@ -281,7 +281,7 @@ mod tests {
                 for few in blocks.chunks(3) {
                     writer.write(few)?;
                 }
-                assert_eq!(writer.finish()?, length as u64);
+                assert_eq!(writer.finish()?.0, length as u64);
                 assert!(std::fs::read(&path)? == noise[..length], "{length} bytes in blocks of {size}");
                 for leave_cached in [true, false] {
                     let mut reader = Reader::open(&path, 9 << 20, leave_cached)?;

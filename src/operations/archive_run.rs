@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use super::blocks::{self, HashingFile, IN_FLIGHT, bad_disk, panicked, read_blocks};
+use super::small_files;
 use crate::backup_set::archive::{self, Member};
 use crate::backup_set::checksum;
 use crate::backup_set::metadata::Metadata;
@@ -19,6 +20,7 @@ use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::BLOCK;
+use crate::sqlite::raw_file::FileState;
 use crate::store::staging::Staging;
 
 /// The archive of a set in the making.
@@ -82,15 +84,16 @@ impl ArchiveRun {
         let _ = part.send(Arc::new(bytes.into()));
     }
 
-    /// Ends the archive; durable, length and hash of it.
-    fn finish(self, path: &Path) -> Result<(u64, String)> {
+    /// Ends the archive; durable, its file as it was left and the hash of it.
+    fn finish(self, path: &Path) -> Result<(FileState, String)> {
         drop(self.members);
         let out = self.thread.join().unwrap_or_else(|_| Err(panicked())).context("write", path)?;
         out.finish().context("flush", path)
     }
 }
 
-/// Adds the metadata to the archive and ends it, reads it back if asked to, and writes its checksum.
+/// Adds the metadata to the archive and ends it, reads it back if asked to, and writes its checksum. The archive's file as it
+/// was left, if there is one.
 pub(super) fn finish_archive(
     staging: &Staging,
     archive: Archive,
@@ -98,22 +101,23 @@ pub(super) fn finish_archive(
     json: &[u8],
     verify: bool,
     monitor: &Monitor,
-) -> Result<()> {
+) -> Result<Option<(PathBuf, FileState)>> {
     let timestamp = staging.timestamp;
     let path = staging.dir.join(names::archive(timestamp));
     let run = match archive {
-        Archive::None => return Ok(()),
+        Archive::None => return Ok(None),
         Archive::Running(run) => run,
         Archive::FromCopies => from_copies(staging, metadata, &path, monitor)?,
     };
     run.add_bytes(&names::metadata(timestamp), json.to_vec());
     run.add_bytes(&names::seal(timestamp), seal::line(json, timestamp).into_bytes());
-    let (_, sha256) = run.finish(&path)?;
+    let (left, sha256) = run.finish(&path)?;
     if verify {
         verify_archive(&path, &sha256, metadata, monitor)?;
     }
     let line = checksum::sidecar_line(&sha256, &names::archive(timestamp));
-    durable::write_new(&staging.dir.join(names::sidecar(&names::archive(timestamp))), line.as_bytes())
+    small_files::write(&staging.dir.join(names::sidecar(&names::archive(timestamp))), line.as_bytes(), verify)?;
+    Ok(Some((path, left)))
 }
 
 /// Writes the archive, all but the metadata, from the copies.
@@ -140,7 +144,9 @@ fn from_copies(staging: &Staging, metadata: &Metadata, path: &Path, monitor: &Mo
 fn verify_archive(path: &Path, sha256: &str, metadata: &Metadata, monitor: &Monitor) -> Result<()> {
     let mut expected: BTreeMap<&str, &str> = metadata.databases().iter().map(|d| (d.file.as_str(), d.sha256.as_str())).collect();
     let read = archive::read_hashed(path, |member, body| {
-        let (hash, _) = blocks::hash(body, path, monitor, |_| ())?;
+        // What is no archive fails like a read; whether it was a read that failed is known below, and comes out instead.
+        let hashed = blocks::hash(body, path, monitor, |_| ());
+        let (hash, _) = hashed.map_err(|e| if e.code == Code::IoError { bad_disk(path).caused_by(e) } else { e })?;
         match expected.remove(member.name) {
             Some(wanted) if wanted != hash => Err(bad_disk(path)),
             _ => Ok(()),

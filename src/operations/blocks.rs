@@ -16,6 +16,7 @@ use crate::error::{Code, Error, IoContext, Result};
 use crate::priority;
 use crate::progress::Monitor;
 use crate::sqlite::page_stream::BLOCK;
+use crate::sqlite::raw_file::FileState;
 
 /// Blocks in flight between the reader and each consumer: memory stays at a few of these, whatever the database.
 pub(super) const IN_FLIGHT: usize = 8;
@@ -81,18 +82,17 @@ pub(super) fn read_in_order(path: &Path, monitor: &Monitor) -> Result<()> {
 pub(super) struct HashingFile {
     file: File,
     hash: Sha256,
-    length: u64,
 }
 
 impl HashingFile {
     pub fn create(path: &Path) -> Result<Self> {
-        Ok(HashingFile { file: durable::create_exclusive(path)?, hash: Sha256::new(), length: 0 })
+        Ok(HashingFile { file: durable::create_exclusive(path)?, hash: Sha256::new() })
     }
 
-    /// Flushes to disk; length and hash of what was written.
-    pub fn finish(self) -> io::Result<(u64, String)> {
+    /// Flushes to disk; the file as it is then, and the hash of what was written.
+    pub fn finish(self) -> io::Result<(FileState, String)> {
         self.file.sync_all()?;
-        Ok((self.length, checksum::hex(&self.hash.finalize())))
+        Ok((FileState::of_open(&self.file)?, checksum::hex(&self.hash.finalize())))
     }
 }
 
@@ -100,7 +100,6 @@ impl Write for HashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.hash.update(&bytes[..n]);
-        self.length += n as u64;
         Ok(n)
     }
 
@@ -118,6 +117,22 @@ pub(super) fn bad_disk(path: &Path) -> Error {
             path.display()
         ),
     )
+}
+
+/// What was proven of a file of a set in the making, `left` in this state, is to be true of what is published under its name:
+/// it must be that file, as long as it was. Not its time of change: where others keep that (a network file system), it may come
+/// late.
+pub(super) fn require_in_place(path: &Path, left: &FileState) -> Result<()> {
+    if FileState::of(path)?.is_some_and(|now| now.same_file(left) && now.size == left.size) {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(Error::new(
+        Code::ChecksumMismatch,
+        format!(
+            "{shown} was replaced, cut or removed by something else while the backup was made. No backup was made; keep other programs out of the backups folder"
+        ),
+    ))
 }
 
 /// Hash and length of the whole file at `path`, through `reader`. `saw` hears of the bytes; cancellation ends it.

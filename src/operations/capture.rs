@@ -2,21 +2,26 @@
 //! read back and checked on the way, then the set is published. Shared by create and by the safety set of a
 //! restore.
 
+use std::fs::File;
+use std::path::Path;
+
 use serde_json::Map;
 
 use super::archive_run;
-use super::blocks::bad_disk;
+use super::blocks::{self, bad_disk, require_in_place};
 use super::copier::{Copier, Copy};
 use super::provenance::{Asked, Provenance};
 use super::shrinkage;
+use super::small_files;
 use super::sources::{LINKED_TO, Source, State};
 use super::types::Context;
 use crate::backup_set::metadata::{self, DatabaseRecord, FORMAT, Integrity, Kind, Metadata};
 use crate::backup_set::names;
 use crate::backup_set::seal;
 use crate::backup_set::timestamp::Timestamp;
+use crate::direct_io;
 use crate::durable;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::health::{self, Checked, Verdict};
@@ -67,8 +72,9 @@ pub(super) fn capture(
     if request.verify {
         ctx.monitor.start(Phase::Verify, copies.iter().map(|c| c.record.size).sum());
     }
-    let mut records = Vec::new();
+    let (mut records, mut written) = (Vec::new(), Vec::new());
     for copy in copies {
+        written.push((staging.dir.join(&copy.record.file), copy.state));
         let finding = if request.verify { verify_copy(&staging, &copy, &ctx.monitor)? } else { None };
         records.push(noted(copy.record, finding, &mut damages, &mut warnings));
     }
@@ -88,10 +94,11 @@ pub(super) fn capture(
     }
 
     let json = bounded_json(&mut metadata, &mut warnings)?;
-    archive_run::finish_archive(&staging, archive, &metadata, &json, request.verify, &ctx.monitor)?;
-    durable::write_new(&staging.dir.join(names::metadata(staging.timestamp)), &json)?;
+    written.extend(archive_run::finish_archive(&staging, archive, &metadata, &json, request.verify, &ctx.monitor)?);
+    small_files::write(&staging.dir.join(names::metadata(staging.timestamp)), &json, request.verify)?;
     let seal = seal::line(&json, staging.timestamp);
-    durable::write_new(&staging.dir.join(names::seal(staging.timestamp)), seal.as_bytes())?;
+    small_files::write(&staging.dir.join(names::seal(staging.timestamp)), seal.as_bytes(), request.verify)?;
+    written.iter().try_for_each(|(path, left)| require_in_place(path, left))?;
     ctx.monitor.check()?;
     let timestamp = staging.timestamp;
     staging.publish()?;
@@ -106,12 +113,27 @@ fn verify_copy(staging: &Staging, copy: &Copy, monitor: &Monitor) -> Result<Opti
         return Err(bad_disk(&path));
     }
     let checked = match &copy.checked {
-        None if copy.record.sqlite.is_some() => Some(health::check_copy(&path)?),
+        None if copy.record.sqlite.is_some() => {
+            let checked = health::check_copy(&path);
+            // Before anybody is blamed for what SQLite found.
+            require_in_place(&path, &copy.state)?;
+            let checked = checked?;
+            if matches!(checked.verdict, Verdict::Damaged(_)) && hash_on_disk(&path, monitor)? != copy.record.sha256 {
+                return Err(bad_disk(&path));
+            }
+            Some(checked)
+        }
         checked => checked.clone(),
     };
     monitor.check()?;
     monitor.advance(&copy.record.source, copy.record.size);
     Ok(checked)
+}
+
+fn hash_on_disk(path: &Path, monitor: &Monitor) -> Result<String> {
+    let mut file = File::open(path).context("open", path)?;
+    direct_io::forget_cached(&file, 0);
+    blocks::hash(&mut file, path, monitor, |_| ()).map(|(hash, _)| hash)
 }
 
 /// The record with what was found.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::archive_run::{Archive, ArchiveRun};
 use super::blocks::read_blocks;
+use super::small_files;
 use super::sources::{SIDE_FILE_OF, Source, State};
 use super::tee::{Copied, Tee};
 use crate::backup_set::checksum;
@@ -37,6 +38,8 @@ pub(super) struct Copy {
     pub record: DatabaseRecord,
     /// Whether the disk has what was written, if it was asked.
     pub is_on_disk: bool,
+    /// Its file as it was left.
+    pub state: FileState,
     /// What the check of the snapshot found: that the copy was made from, byte for byte.
     pub checked: Option<Checked>,
 }
@@ -53,7 +56,7 @@ impl Copier<'_> {
         for (source, file) in sources.iter_mut().zip(files) {
             let copy = self.copy_one(source, file, &mut archive)?;
             let line = checksum::sidecar_line(&copy.record.sha256, file);
-            durable::write_new(&self.staging.dir.join(names::sidecar(file)), line.as_bytes())?;
+            small_files::write(&self.staging.dir.join(names::sidecar(file)), line.as_bytes(), self.verify)?;
             if let Some(run) = archive.running() {
                 run.add_bytes(&names::sidecar(file), line.into_bytes());
             }
@@ -120,8 +123,8 @@ impl Copier<'_> {
         };
         let (copied, settled) = tee.run(produce, then)?;
         let Some(checked) = settled.filter(|_| copied.length == size) else { return Ok(None) };
-        let is_on_disk = copied.is_on_disk;
-        Ok(Some(Copy { record: make_record(source, file, copied, mode_of(path)?), is_on_disk, checked }))
+        let (is_on_disk, state) = (copied.is_on_disk, copied.state);
+        Ok(Some(Copy { record: make_record(source, file, copied, mode_of(path)?), is_on_disk, state, checked }))
     }
 
     /// What is left to be done with a source of which all was read. Its writers wait for the copy only, not for the other

@@ -34,6 +34,7 @@ mod restore_targets;
 mod session;
 mod set_files;
 mod shrinkage;
+mod small_files;
 mod sources;
 mod tee;
 pub mod types;

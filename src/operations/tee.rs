@@ -15,6 +15,7 @@ use crate::backup_set::checksum;
 use crate::direct_io::{Block, Writer};
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
+use crate::sqlite::raw_file::FileState;
 
 /// Where the blocks go.
 pub(super) struct Tee<'a> {
@@ -40,6 +41,8 @@ pub(super) struct Copied {
     pub sha256: String,
     /// Whether the disk has them, if it was asked.
     pub is_on_disk: bool,
+    /// The file as it was left.
+    pub state: FileState,
 }
 
 impl Tee<'_> {
@@ -74,11 +77,11 @@ impl Tee<'_> {
             drop((to_file, to_hash, member));
             let then = produced.and_then(|()| then());
             // A full disk makes the producer fail too; the writer's error is the cause.
-            let length = writer.join().unwrap_or_else(|_| Err(panicked())).context("write", target)?;
+            let (length, state) = writer.join().unwrap_or_else(|_| Err(panicked())).context("write", target)?;
             let then = then?;
             let sha256 = hasher.join().map_err(|_| panicked()).context("hash", target)?;
             let on_disk = reader.map(|r| r.join().unwrap_or_else(|_| Err(Error::io(panicked(), "read", target)))).transpose()?;
-            Ok((Copied { length, sha256, is_on_disk: on_disk.unwrap_or(true) }, then))
+            Ok((Copied { length, sha256, is_on_disk: on_disk.unwrap_or(true), state }, then))
         })
     }
 }
@@ -112,8 +115,9 @@ fn hash(blocks: &Receiver<Block>, print: Option<&Sender<Print>>) -> String {
     checksum::hex(&hash.finalize())
 }
 
-/// Writes blocks until there are no more, as many at once as are worth it, and flushes them to disk; how many bytes there were.
-fn write(mut out: Writer, blocks: &Receiver<Block>, tell: &Sender<u64>) -> io::Result<u64> {
+/// Writes blocks until there are no more, as many at once as are worth it, and flushes them to disk; how many bytes there were,
+/// and the file as it is then.
+fn write(mut out: Writer, blocks: &Receiver<Block>, tell: &Sender<u64>) -> io::Result<(u64, FileState)> {
     while let Ok(block) = blocks.recv() {
         let mut some = vec![block];
         while out.takes(&some)
@@ -125,5 +129,6 @@ fn write(mut out: Writer, blocks: &Receiver<Block>, tell: &Sender<u64>) -> io::R
         // Nobody listens where nothing is read back, or where reading has failed.
         let _ = tell.send(out.length());
     }
-    out.finish()
+    let (length, file) = out.finish()?;
+    Ok((length, FileState::of_open(&file)?))
 }

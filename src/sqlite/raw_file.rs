@@ -111,15 +111,26 @@ impl FileState {
     /// Looks without opening; `None` if there is no such file.
     pub fn of(path: &Path) -> Result<Option<Self>> {
         match std::fs::metadata(path) {
-            Ok(m) => Ok(Some(FileState { identity: identity(&m), size: m.len(), modified: m.modified().ok() })),
+            Ok(m) => Ok(Some(FileState::from(&m))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io(e, "look at", path)),
         }
     }
 
+    /// Of an open file, whatever its name is by now.
+    pub fn of_open(file: &File) -> io::Result<Self> {
+        file.metadata().map(|m| FileState::from(&m))
+    }
+
     /// Whether both are the same file, whatever its content.
     pub fn same_file(&self, other: &FileState) -> bool {
         self.identity == other.identity
+    }
+}
+
+impl From<&Metadata> for FileState {
+    fn from(m: &Metadata) -> Self {
+        FileState { identity: identity(m), size: m.len(), modified: m.modified().ok() }
     }
 }
 
