@@ -44,6 +44,10 @@ pub fn is_held(dir: &Path, timestamp: Timestamp) -> Result<bool> {
 }
 
 fn is_locked(path: &Path) -> Result<bool> {
+    // No pin of ours: a link, a fifo, another name of a database that the application has open.
+    if durable::is_irregular(path) {
+        return Ok(false);
+    }
     let file = match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other.context("open", path)?,
