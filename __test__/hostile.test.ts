@@ -269,3 +269,28 @@ for (const link of ['symbolic', 'hard'] as const) {
     });
   }
 }
+
+for (const [what, put] of Object.entries({
+  'a file': (at: string) => fs.writeFileSync(at, 'a file'),
+  'a link to a folder outside': (at: string, outside: string) => fs.symlinkSync(outside, at),
+  'a link that leads nowhere': (at: string) => fs.symlinkSync('nowhere', at),
+})) {
+  for (const name of ['.restore', '.staging-20200101-000000', '.staging-TS', '.in-use-20200101-000000']) {
+    test(`${what} called ${name} in the backups folder is removed by recover, as check says, and by create, and nothing that it leads to`, async (t) => {
+      const { p, ts } = await twoInRoot(t);
+      const outside = tempFolder(t, 'outside');
+      fs.writeFileSync(path.join(outside, 'kept'), 'kept');
+      const at = path.join(p.backups, name.replace('TS', ts));
+      for (const verb of ['recover', 'create']) {
+        put(at, outside);
+        if (!name.startsWith('.in-use')) assert.match((await p.run('check')).stdout, /recover/, verb);
+        const run = await p.run(verb);
+        assert.equal(run.status, 0, `${verb}: ${run.stdout}${run.stderr}`);
+        assert.equal(fs.lstatSync(at, { throwIfNoEntry: false }), undefined, `${verb} left it`);
+        assert.equal(fs.readFileSync(path.join(outside, 'kept'), 'utf8'), 'kept', verb);
+      }
+      assert.equal((await p.run('check')).status, 0);
+      assert.equal(await backup.verifyBackup(ts, { root: p.root }), true);
+    });
+  }
+}

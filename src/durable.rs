@@ -169,10 +169,12 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder and what is in it; one that is not there is fine.
+/// Removes a folder and what is in it; one that is not there is fine. If something else has the name, that goes, and nothing
+/// that it leads to: a file in the place of a working folder must not stand in the way for good.
 pub fn remove_dir_all(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => remove_file(path),
         other => other.context("remove", path),
     }
 }

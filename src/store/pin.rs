@@ -24,7 +24,7 @@ impl Pin {
     /// Pins the set called `timestamp`.
     pub fn take(lock: &StoreLock, timestamp: Timestamp) -> Result<Self> {
         let path = lock.dir.join(names::in_use(timestamp));
-        durable::remove_file(&path)?;
+        durable::remove_dir_all(&path)?;
         let file = durable::create_exclusive(&path)?;
         file.lock().context("lock", &path)?;
         Ok(Pin { path, _file: file })
@@ -77,7 +77,8 @@ pub fn held(dir: &Path) -> Result<BTreeSet<Timestamp>> {
 pub fn sweep(lock: &StoreLock) -> Result<()> {
     folder::each_entry(&lock.dir, |name, entry| {
         if names::parse_in_use(&name).is_some() && !is_locked(&entry.path())? {
-            durable::remove_file(&entry.path())?;
+            // Whatever it is.
+            durable::remove_dir_all(&entry.path())?;
         }
         Ok(())
     })
