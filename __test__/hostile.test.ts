@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
-import { bin, cleanEnv, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, project, sealPath, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
+import { bin, cleanEnv, codeOf, contents, copyOf, count, editMetadata, exec, makeDatabase, metadataPath, ownLocks, project, sealPath, sets, tempFolder, withDatabase, type Context, type Project } from './helpers/project';
 import { needStrace } from './helpers/syscalls';
 
 async function twoInRoot(t: Context, options: backup.CreateBackupOptions = {}): Promise<{ p: Project; ts: string }> {
@@ -222,3 +222,75 @@ test('a backup that was made is not called failed because a workflow file cannot
   assert.ok((JSON.parse(run.stdout) as { warnings: string[] }).warnings.some((w) => w.includes('no/such/folder')));
   assert.ok(Object.keys(sets(p.backups)).length > 0);
 });
+
+/** Everything that takes the lock of the backups folder, `checkHealth` where something was left in it. */
+function lockers(root: string, ts: string): Record<string, () => Promise<unknown>> {
+  const options = { root, busyTimeoutMs: 50 };
+  return {
+    createBackup: () => backup.createBackup(options),
+    createSafetyBackup: () => backup.createSafetyBackup('x', options),
+    withSafetyBackup: () => backup.withSafetyBackup('x', () => Promise.resolve(), options),
+    restoreBackup: () => backup.restoreBackup(ts, options),
+    cleanOldBackups: () => backup.cleanOldBackups(1, options),
+    recover: () => backup.recover(options),
+    checkHealth: () => backup.checkHealth(options),
+  };
+}
+
+for (const link of ['symbolic', 'hard'] as const) {
+  for (const to of ['a live database', 'an empty live database', 'a file outside the project'] as const) {
+    test(`a ${link} link to ${to} in the place of the lock file is not written to, nor are locks on it lost: IO_ERROR, and how to go on`, async (t) => {
+      const { p, ts } = await twoInRoot(t);
+      const lock = path.join(p.backups, '.lock');
+      const file = to === 'a file outside the project' ? path.join(path.dirname(p.root), 'outside.txt') : p.at(to === 'a live database' ? 'a.db' : 'empty.db');
+      if (to === 'a file outside the project') fs.writeFileSync(file, 'a file of somebody else');
+      fs.mkdirSync(path.join(p.backups, '.staging-20200101-000000'));
+      fs.rmSync(lock);
+      const app = new Database(to === 'a file outside the project' ? p.at('a.db') : file);
+      t.after(() => void app.close());
+      if (link === 'hard') fs.linkSync(file, lock);
+      else fs.symlinkSync(file, lock);
+      app.exec(to === 'an empty live database' ? 'BEGIN IMMEDIATE' : "BEGIN IMMEDIATE; INSERT INTO patterns VALUES ('mine', 'not yet')");
+      // By another process: this one would drop the locks that it looks for.
+      const bytes = async (): Promise<string> => (await exec('sha256sum', [file])).stdout;
+      const [before, held] = [await bytes(), ownLocks(app.name)];
+      assert.ok(held.length > 0, 'the application holds no lock');
+      for (const [name, call] of Object.entries(lockers(p.root, ts))) {
+        const { code, message } = await codeOf(call());
+        assert.equal(code, 'IO_ERROR', `${name}: ${message}`);
+        assert.match(message, /\.lock .*link.*[Rr]emove it/s, name);
+        assert.equal(await bytes(), before, `${name} wrote to it`);
+        assert.deepEqual(ownLocks(app.name), held, name);
+      }
+      app.exec('COMMIT');
+      fs.rmSync(lock);
+      const made = await backup.createBackup({ root: p.root });
+      assert.equal(made.success, true, made.error);
+    });
+  }
+}
+
+for (const [what, put] of Object.entries({
+  'a file': (at: string) => fs.writeFileSync(at, 'a file'),
+  'a link to a folder outside': (at: string, outside: string) => fs.symlinkSync(outside, at),
+  'a link that leads nowhere': (at: string) => fs.symlinkSync('nowhere', at),
+})) {
+  for (const name of ['.restore', '.staging-20200101-000000', '.staging-TS', '.in-use-20200101-000000']) {
+    test(`${what} called ${name} in the backups folder is removed by recover, as check says, and by create, and nothing that it leads to`, async (t) => {
+      const { p, ts } = await twoInRoot(t);
+      const outside = tempFolder(t, 'outside');
+      fs.writeFileSync(path.join(outside, 'kept'), 'kept');
+      const at = path.join(p.backups, name.replace('TS', ts));
+      for (const verb of ['recover', 'create']) {
+        put(at, outside);
+        if (!name.startsWith('.in-use')) assert.match((await p.run('check')).stdout, /recover/, verb);
+        const run = await p.run(verb);
+        assert.equal(run.status, 0, `${verb}: ${run.stdout}${run.stderr}`);
+        assert.equal(fs.lstatSync(at, { throwIfNoEntry: false }), undefined, `${verb} left it`);
+        assert.equal(fs.readFileSync(path.join(outside, 'kept'), 'utf8'), 'kept', verb);
+      }
+      assert.equal((await p.run('check')).status, 0);
+      assert.equal(await backup.verifyBackup(ts, { root: p.root }), true);
+    });
+  }
+}

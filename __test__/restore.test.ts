@@ -476,6 +476,49 @@ test('a program in the middle of a transaction commits while a restore that want
   assertPlain(p, db, text, r.warnings);
 });
 
+for (const [what, since] of Object.entries({
+  'puts a plain file back': async (t: Parameters<typeof project>[0]) => plainSince(t, 'delete'),
+  'changes the page size': async (t: Parameters<typeof project>[0]) => {
+    const p = project(t);
+    const db = p.at('agentdb.db');
+    makeDatabase(db, { pageSize: 8192 });
+    const made = await backup.createBackup({ root: p.root, compress: false });
+    assert.equal(made.success, true, made.error);
+    fs.rmSync(db);
+    makeDatabase(db, { after: 'CREATE TABLE log(n INTEGER PRIMARY KEY)' });
+    return { p, db, ts: made.timestamp };
+  },
+})) {
+  test(`a program in a read transaction gets to write while a restore that ${what} waits for it, and not only now and then`, { timeout: 600_000 }, async (t) => {
+    const { p, db, ts } = await since(t);
+    // The second one reads all the time, so that the restore can't come between two transactions of the first.
+    const [app, reader] = [new Database(db), new Database(db)];
+    t.after(() => (app.close(), void reader.close()));
+    const read = (c: Database.Database): void => (c.exec('BEGIN'), void c.prepare('SELECT count(*) FROM log').get());
+    (read(reader), read(app));
+    let over = false;
+    const restored = backup.restoreBackup(ts, { root: p.root, force: true, busyTimeoutMs: 300_000 }).finally(() => void (over = true));
+    // What SQLite refuses at once cannot be helped while the restore tries for the database; it must not be nearly always.
+    let [written, tries] = [0, 0];
+    for (; written < 20 && tries < 100; tries++) {
+      await sleep(20);
+      try {
+        app.exec('INSERT INTO log VALUES (1)');
+        written++;
+        if (written < 20) (app.exec('ROLLBACK'), read(app));
+      } catch (e) {
+        assert.equal((e as { code?: string }).code, 'SQLITE_BUSY');
+      }
+    }
+    assert.equal(written, 20, `in ${tries} tries`);
+    assert.equal(over, false, 'the restore did not wait, so this test sees nothing');
+    (reader.close(), app.exec('COMMIT'), app.close());
+    const r = await restored;
+    assert.equal(r.success, true, r.error);
+    assert.equal(count(copyOf(p.backups, r.safetyBackup!, 'agentdb.db'), 'log'), 1, 'what was committed is in no copy');
+  });
+}
+
 test('a database that a program has open in WAL mode is not replaced by a plain file: DATABASE_BUSY, and nothing is changed', async (t) => {
   const { p, db, ts } = await plainSince(t, 'wal');
   const other = await holder(t, db, 'INSERT INTO log VALUES (1)');

@@ -1,10 +1,11 @@
 // A second SQLite in the same process: its locks, files and commits are untouched by every exported function.
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import * as backup from '../index.js';
-import { addRows, companion, count, dump, editMetadata, makeDatabase, openDescriptors, ownLocks, project, sets, sleep, withDatabase, type Context, type Project } from './helpers/project';
+import { addRows, companion, contents, count, dump, editMetadata, exec, makeDatabase, openDescriptors, ownLocks, project, sets, sleep, withDatabase, type Context, type Project } from './helpers/project';
 
 /** Every exported function, on a project with one set. Each may fail, as restore does while a target is locked; none may touch a lock. */
 function calls(p: Project, ts: string): Record<string, () => Promise<unknown>> {
@@ -282,4 +283,84 @@ test('a record that names a live database as its copy has it neither opened nor 
   assert.equal((await backup.restoreBackup(made.timestamp, options)).success, false);
   assert.deepEqual(ownLocks(p.at('agentdb.db')), before);
   app.exec('COMMIT');
+});
+
+const linkable: Record<string, string> = {
+  'a copy': 'agentdb.db.backup.TS',
+  'the checksum of a copy': 'agentdb.db.backup.TS.sha256',
+  'an archive': 'databases-backup-TS.tar.gz',
+  'the checksum of an archive': 'databases-backup-TS.tar.gz.sha256',
+  'a record': 'backup-metadata.TS.json',
+  'a seal': 'backup-metadata.TS.json.sha256',
+  'the note of an interrupted restore': '.restore-intent.json',
+  'the sign that a set is in use': '.in-use-TS',
+};
+for (const [what, artefact] of Object.entries(linkable)) {
+  test(`a hard link to a live database in the place of ${what} has it neither opened nor its locks dropped`, { timeout: 600_000 }, async (t) => {
+    const p = project(t);
+    const file = p.at('agentdb.db');
+    makeDatabase(file);
+    const made = await backup.createBackup({ root: p.root });
+    assert.equal(made.success, true, made.error);
+    const ts = made.timestamp;
+    const at = path.join(p.backups, artefact.replace('TS', ts));
+    const app = new Database(file);
+    t.after(() => void app.close());
+    const options = { root: p.root, busyTimeoutMs: 50 };
+    const functions: Record<string, () => Promise<unknown>> = {
+      listBackups: () => backup.listBackups({ ...options, archives: true }),
+      verifyBackup: () => backup.verifyBackup(ts, options),
+      inspectBackup: () => backup.inspectBackup(ts, options),
+      compareBackup: () => backup.compareBackup(ts, options),
+      checkHealth: () => backup.checkHealth(options),
+      restoreBackup: () => backup.restoreBackup(ts, options),
+      'restoreBackup without verify': () => backup.restoreBackup(ts, { ...options, force: true, verify: false }),
+      createBackup: () => backup.createBackup(options),
+      cleanOldBackups: () => backup.cleanOldBackups(1, options),
+      recover: () => backup.recover(options),
+    };
+    let n = 0;
+    for (const [name, call] of Object.entries(functions)) {
+      fs.rmSync(at, { force: true });
+      fs.linkSync(file, at);
+      app.exec(`BEGIN IMMEDIATE; INSERT INTO patterns VALUES ('mine ${n++}', 'not yet')`);
+      const before = ownLocks(file);
+      assert.ok(before.length > 0, 'the application holds no lock');
+      const outcome = await call().catch((e: Error) => e);
+      assert.deepEqual(ownLocks(file), before, name);
+      if (name === 'verifyBackup' && !artefact.startsWith('.')) assert.equal(outcome, false);
+      app.exec('COMMIT');
+    }
+    assert.equal(count(file, 'patterns'), 50 + n);
+    dump(app);
+  });
+}
+
+test('hard links of a backups folder (cp -al) are backups like any others: listed, verified by many at once, compared, restored, added to', { timeout: 600_000 }, async (t) => {
+  const p = project(t);
+  const file = p.at('agentdb.db');
+  makeDatabase(file);
+  const then = contents(file);
+  const made = await backup.createBackup({ root: p.root });
+  assert.equal(made.success, true, made.error);
+  const snapshot = p.at('snapshot');
+  const linked = await exec('cp', ['-al', p.backups, snapshot]);
+  assert.equal(linked.status, 0, linked.stderr);
+  assert.equal(fs.statSync(made.files[0]!).nlink, 2);
+  const app = new Database(file);
+  t.after(() => void app.close());
+  for (const backupDir of [p.backups, snapshot]) {
+    addRows(app, 1000, 5);
+    const options = { root: p.root, backupDir };
+    assert.deepEqual((await backup.listBackups(options)).map((b) => [b.timestamp, b.complete]), [[made.timestamp, true]]);
+    const folders = [p.backups, snapshot];
+    const all = await Promise.all(Array.from({ length: 12 }, (_, i) => backup.inspectBackup(made.timestamp, { root: p.root, backupDir: folders[i % 2]! })));
+    for (const one of all) assert.equal(one.ok, true, JSON.stringify(one));
+    assert.ok(await backup.compareBackup(made.timestamp, options));
+    const r = await backup.restoreBackup(made.timestamp, options);
+    assert.equal(r.success, true, r.error);
+    assert.equal(dump(app), then);
+    const again = await backup.createBackup(options);
+    assert.equal(again.success, true, again.error);
+  }
 });

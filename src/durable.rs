@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::backup_set::open_here;
 use crate::error::{IoContext, Result};
 
 /// Creates `path` with mode 0600 whatever the umask; fails if anything has that name. Nothing is durable yet.
@@ -145,9 +146,19 @@ pub fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether `path` is there and is no regular file: a fifo would never end, a symlink could lead anywhere.
+/// Whether `path` is there and is nothing to be opened: see [`irregularity`].
 pub fn is_irregular(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|m| !m.is_file())
+    irregularity(path).is_some()
+}
+
+/// Why what is called `path` is not to be opened, as the end of a sentence that begins with it: a fifo would never end, a
+/// symlink could lead anywhere, and a further name of a file that the application has open would cost it its locks.
+pub fn irregularity(path: &Path) -> Option<&'static str> {
+    match path.symlink_metadata() {
+        Ok(found) if !found.is_file() => Some("is not a regular file"),
+        Ok(found) if open_here::by_another_name(&found) => Some(open_here::SAID),
+        _ => None,
+    }
 }
 
 /// Removes a file; one that is not there is fine.
@@ -158,10 +169,12 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder and what is in it; one that is not there is fine.
+/// Removes a folder and what is in it; one that is not there is fine. If something else has the name, that goes, and nothing
+/// that it leads to: a file in the place of a working folder must not stand in the way for good.
 pub fn remove_dir_all(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => remove_file(path),
         other => other.context("remove", path),
     }
 }

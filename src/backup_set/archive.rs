@@ -12,6 +12,7 @@ use tar::{Builder, EntryType, Header};
 use super::gzip_blocks;
 use super::gzip_gaps;
 use super::names::{self, Artefact};
+use super::open_here;
 use super::tar_stream::{Skip, TarStream};
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
@@ -159,6 +160,10 @@ fn noticing<T>(
     go_through: impl FnOnce(Noticing<'_>) -> Result<T>,
 ) -> Result<T> {
     let failed = RefCell::new(None);
+    // Not through `is_irregular`: people may point at an archive through a symlink.
+    if path.metadata().is_ok_and(|found| open_here::by_another_name(&found)) {
+        return Err(Error::new(Code::BackupDamaged, format!("archive {} {}; use another backup", path.display(), open_here::SAID)));
+    }
     let file = File::open(path).context("open", path)?;
     if hash.is_some() {
         // What is judged is what the disk has.

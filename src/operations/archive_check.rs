@@ -30,8 +30,8 @@ pub(super) fn inspect(project: &Project, set: &SetEntry, warnings: &mut Vec<Stri
 /// The archive's own checksum, then every member: against the archive's own record, and the one beside it.
 fn check_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, monitor: &Monitor) -> Result<Vec<(Code, String)>> {
     let path = &project.backup_dir.join(names::archive(set.timestamp));
-    if durable::is_irregular(path) {
-        return Err(wrong(path, Code::BackupDamaged, "is not a regular file"));
+    if let Some(why) = durable::irregularity(path) {
+        return Err(wrong(path, Code::BackupDamaged, why));
     }
     match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(wrong(path, Code::BackupDamaged, "is missing")),

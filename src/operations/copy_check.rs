@@ -87,8 +87,8 @@ fn open(copy: &Copy) -> Result<std::result::Result<File, Problem>> {
     if !record_check::is_plausible(&copy.file, copy.timestamp) {
         return damaged("the metadata names a file that can't belong to a backup");
     }
-    if durable::is_irregular(&copy.path) {
-        return damaged("is not a regular file");
+    if let Some(why) = durable::irregularity(&copy.path) {
+        return damaged(why);
     }
     match File::open(&copy.path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => damaged("is missing"),

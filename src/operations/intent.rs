@@ -117,15 +117,6 @@ impl Intent {
     /// The pending intent, if there is one, as it was written: see [`super::intent_trust`] before anything is done.
     pub fn read(lock: &StoreLock) -> Result<Option<Self>> {
         let path = lock.dir.join(names::INTENT);
-        let bytes = if durable::is_irregular(&path) {
-            Some(Vec::new())
-        } else {
-            match fs::File::open(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(Error::io(e, "read", &path)),
-                Ok(file) => record::limited(file, LIMIT).map_err(|e| Error::io(e, "read", &path))?,
-            }
-        };
         let unreadable = |why: String| {
             Error::new(
                 Code::UnsupportedFormat,
@@ -134,6 +125,14 @@ impl Intent {
                     path.display()
                 ),
             )
+        };
+        if let Some(why) = durable::irregularity(&path) {
+            return Err(unreadable(format!("it {why}")));
+        }
+        let bytes = match fs::File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(e, "read", &path)),
+            Ok(file) => record::limited(file, LIMIT).map_err(|e| Error::io(e, "read", &path))?,
         };
         let Some(bytes) = bytes else { return Err(unreadable(format!("it has more than {LIMIT} bytes"))) };
         let intent: Intent = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;

@@ -125,6 +125,9 @@ fn regular(file: &Path, lock: &StoreLock) -> Result<PathBuf> {
             return Err(wrong(format!("{} is not what it should be", part.display())));
         }
     }
+    if let Some(why) = durable::irregularity(&path) {
+        return Err(wrong(format!("{} {why}", path.display())));
+    }
     Ok(path)
 }
 
@@ -156,8 +159,8 @@ fn agrees(job: &Job, name: &str, file: &Path, timestamp: Timestamp, lock: &Store
 
 fn unpacked_record(folder: &Path, timestamp: Timestamp) -> Result<Option<Metadata>> {
     let path = folder.join(names::metadata(timestamp));
-    if durable::is_irregular(&path) {
-        return Err(wrong(format!("{} is not a regular file", path.display())));
+    if let Some(why) = durable::irregularity(&path) {
+        return Err(wrong(format!("{} {why}", path.display())));
     }
     match File::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

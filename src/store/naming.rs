@@ -1,6 +1,7 @@
 //! The names of new sets: each later than all before it, none given twice, none far ahead of the clock.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,10 +62,16 @@ fn next(lock: &StoreLock, now: Timestamp) -> Result<Timestamp> {
 /// The content of the lock file. Anything but a name (an empty file, one that a dying machine left half written) tells
 /// nothing; then there are still the sets.
 fn last_given(lock: &StoreLock) -> Result<Option<Timestamp>> {
-    let mut file = &lock.file;
+    noted_in(&lock.file).context("read", &lock.dir.join(names::LOCK))
+}
+
+/// Bytes of a name as it is noted.
+pub(super) const NOTE_LEN: u64 = timestamp::LEN as u64 + 1;
+
+/// The name that a lock file begins with.
+pub(super) fn noted_in(mut file: &File) -> io::Result<Option<Timestamp>> {
     let mut text = Vec::with_capacity(timestamp::LEN);
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(timestamp::LEN as u64).read_to_end(&mut text));
-    read.context("read", &lock.dir.join(names::LOCK))?;
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.take(timestamp::LEN as u64).read_to_end(&mut text))?;
     Ok(std::str::from_utf8(&text).ok().and_then(|t| t.parse().ok()))
 }
 

@@ -24,7 +24,7 @@ impl Pin {
     /// Pins the set called `timestamp`.
     pub fn take(lock: &StoreLock, timestamp: Timestamp) -> Result<Self> {
         let path = lock.dir.join(names::in_use(timestamp));
-        durable::remove_file(&path)?;
+        durable::remove_dir_all(&path)?;
         let file = durable::create_exclusive(&path)?;
         file.lock().context("lock", &path)?;
         Ok(Pin { path, _file: file })
@@ -44,6 +44,10 @@ pub fn is_held(dir: &Path, timestamp: Timestamp) -> Result<bool> {
 }
 
 fn is_locked(path: &Path) -> Result<bool> {
+    // No pin of ours: a link, a fifo, another name of a database that the application has open.
+    if durable::is_irregular(path) {
+        return Ok(false);
+    }
     let file = match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other.context("open", path)?,
@@ -73,7 +77,8 @@ pub fn held(dir: &Path) -> Result<BTreeSet<Timestamp>> {
 pub fn sweep(lock: &StoreLock) -> Result<()> {
     folder::each_entry(&lock.dir, |name, entry| {
         if names::parse_in_use(&name).is_some() && !is_locked(&entry.path())? {
-            durable::remove_file(&entry.path())?;
+            // Whatever it is.
+            durable::remove_dir_all(&entry.path())?;
         }
         Ok(())
     })

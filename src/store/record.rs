@@ -16,8 +16,8 @@ use crate::error::{Code, Error, IoContext, Result};
 enum Content {
     /// There is none.
     Missing,
-    /// A fifo would never end, a symlink could lead anywhere.
-    Irregular,
+    /// It is not to be opened, for this reason.
+    Irregular(&'static str),
     /// More bytes than were asked for.
     TooLong,
     Bytes(Vec<u8>),
@@ -32,9 +32,7 @@ pub(super) fn read(dir: &Path, timestamp: Timestamp, sealed: bool) -> Result<(Op
         Content::Bytes(bytes) => bytes,
         Content::Missing => return Ok((None, if seal()?.is_some() { Seal::Alone } else { Seal::None })),
         Content::TooLong => return Ok((Some(Err(metadata::too_big(&name))), Seal::None)),
-        Content::Irregular => {
-            return Ok((Some(Err(Error::new(Code::BackupDamaged, format!("{name} is not a regular file")))), Seal::None));
-        }
+        Content::Irregular(why) => return Ok((Some(Err(Error::new(Code::BackupDamaged, format!("{name} {why}")))), Seal::None)),
     };
     let parsed = Metadata::parse(&bytes, &name);
     let says = parsed.as_ref().is_ok_and(Metadata::is_sealed);
@@ -47,28 +45,26 @@ pub(super) fn read(dir: &Path, timestamp: Timestamp, sealed: bool) -> Result<(Op
 fn read_seal(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(match content(path, checksum::SIDECAR_LIMIT)? {
         Content::Missing => None,
-        Content::Irregular | Content::TooLong => Some(Vec::new()),
+        Content::Irregular(_) | Content::TooLong => Some(Vec::new()),
         Content::Bytes(bytes) => Some(bytes),
     })
 }
 
 fn content(path: &Path, limit: u64) -> Result<Content> {
+    if let Some(why) = durable::irregularity(path) {
+        return Ok(Content::Irregular(why));
+    }
     let file = match open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Content::Missing),
-        // A symlink, a socket.
-        Err(_) if durable::is_irregular(path) => return Ok(Content::Irregular),
         Err(e) => return Err(Error::io(e, "read", path)),
     };
     let found = file.metadata().context("look at", path)?;
-    if !found.is_file() {
-        return Ok(Content::Irregular);
-    }
     let bytes = no_more(file, limit, found.len()).context("read", path)?;
     Ok(bytes.map_or(Content::TooLong, Content::Bytes))
 }
 
-/// Opens what is there, follows no symlink, and does not wait for a writer of a fifo.
+/// Opens what is there. Should it have become a symlink or a fifo this moment: follows none, and waits for no writer.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -77,9 +73,6 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(not(unix))]
 fn open(path: &Path) -> io::Result<File> {
-    if durable::is_irregular(path) {
-        return Err(io::Error::other("not a regular file"));
-    }
     OpenOptions::new().read(true).open(path)
 }
 

@@ -5,9 +5,18 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 
-use super::{Facts, Live, Patience, RETRY};
+use super::{BUSY_SLICE, Facts, Live, Patience};
 use crate::error::{Code, Result};
 use crate::progress::Monitor;
+
+/// How long one try to have a database alone lasts. While it does, a program in a read transaction that wants to write is
+/// refused at once, as SQLite refuses what might wait for ever: so most are short. A longer one each time around gets
+/// through where short readers overlap, as it keeps new ones out until the last has ended.
+const TRIES: [Duration; 4] = [SHORT_TRY, SHORT_TRY, SHORT_TRY, BUSY_SLICE];
+const SHORT_TRY: Duration = Duration::from_millis(10);
+
+/// Between two of them, in which such a program gets its turn.
+const ALONE_PAUSE: Duration = Duration::from_millis(40);
 
 impl Live {
     /// Opens and takes the write lock: no other connection commits until this one does or is dropped.
@@ -23,9 +32,11 @@ impl Live {
     pub fn open_exclusive(path: &Path, patience: &Patience, damaged: bool) -> Result<Self> {
         let deadline = Instant::now() + patience.timeout;
         let once = Patience { timeout: Duration::ZERO, ..patience.clone() };
+        let mut tries = TRIES.iter().cycle();
         loop {
             let mut live = Live::open_writable(path, patience)?;
             live.patience = once.clone();
+            live.wait_at_most(*tries.next().unwrap_or(&BUSY_SLICE))?;
             match live.lock_out_others(damaged) {
                 // In this locking mode SQLite keeps whatever lock it has got so far. A program in the middle of a transaction
                 // could not commit as long as we held that, and we would wait for it: so it is let go, with the connection.
@@ -33,14 +44,19 @@ impl Live {
                     live.leave_wal = true;
                     drop(live);
                     patience.monitor.check()?;
-                    std::thread::sleep(RETRY);
+                    std::thread::sleep(ALONE_PAUSE.min(deadline.saturating_duration_since(Instant::now())));
                 }
                 other => {
                     live.patience = patience.clone();
+                    live.wait_at_most(BUSY_SLICE)?;
                     return other.map(|()| live);
                 }
             }
         }
+    }
+
+    fn wait_at_most(&self, slice: Duration) -> Result<()> {
+        self.connection.busy_timeout(slice).map_err(|e| self.translate(e, "prepare"))
     }
 
     fn lock_out_others(&self, damaged: bool) -> Result<()> {
