@@ -115,8 +115,8 @@ pub(super) fn resolve(place: &Place<'_>, set: &SetEntry, work: &Path, verify: bo
 }
 
 fn require_regular(path: &Path) -> Result<()> {
-    if durable::is_irregular(path) {
-        return Err(Error::new(Code::BackupDamaged, format!("{} is not a regular file; use another backup", path.display())));
+    if let Some(why) = durable::irregularity(path) {
+        return Err(Error::new(Code::BackupDamaged, format!("{} {why}; use another backup", path.display())));
     }
     Ok(())
 }
