@@ -199,8 +199,8 @@ fn end_direct(file: &File, direct: &mut bool) -> io::Result<()> {
     if platform::past_the_cache(file, false) { Ok(()) } else { Err(io::Error::other("going past the page cache can't be ended")) }
 }
 
-/// Has the kernel drop what it holds in memory of `file` from `from` on, so that what is read next comes from the disk. What was
-/// not flushed yet stays; where the kernel does not know this, everything does.
+/// Has the kernel drop what it holds in memory of `file` from `from` on, so that what is read next, in order, comes from the disk.
+/// What was not flushed yet stays; where the kernel does not know this, everything does.
 pub fn forget_cached(file: &File, from: u64) {
     platform::forget_cached(file, from);
 }
@@ -235,6 +235,8 @@ mod platform {
     pub fn forget_cached(file: &File, from: u64) {
         // Advice: refusing it makes no difference to what is read, only to where it comes from.
         let _ = fadvise(file, from, None, Advice::DontNeed);
+        // And more of it at once than usual (measured: a verification of a set with an archive in 1.9 instead of 2.3 s).
+        let _ = fadvise(file, 0, None, Advice::Sequential);
     }
 }
 

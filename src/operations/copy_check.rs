@@ -81,7 +81,8 @@ pub(super) fn inspect(copy: &Copy, monitor: &Monitor, warnings: &mut Vec<String>
     Ok(FileReport { file: copy.file.clone(), source: copy.source.clone(), ok: problems.is_empty(), problems })
 }
 
-/// The copy, or why there is nothing to judge.
+/// The copy, or why there is nothing to judge. Opened only if its name and kind are a copy's: to open and close a live database
+/// that a record names would take the application's locks away.
 fn open(copy: &Copy) -> Result<std::result::Result<File, Problem>> {
     let damaged = |why: &str| Ok(Err((Code::BackupDamaged, why.to_owned())));
     if !record_check::is_plausible(&copy.file, copy.timestamp) {
@@ -97,9 +98,10 @@ fn open(copy: &Copy) -> Result<std::result::Result<File, Problem>> {
 }
 
 fn judge(copy: &Copy, file: File, monitor: &Monitor, warnings: &mut Vec<String>) -> Result<Vec<Problem>> {
-    // What is judged is what the disk has. Not before it is clear that this is a copy: opening and closing a live database that
-    // a record names would take the application's locks away.
-    direct_io::forget_cached(&file, 0);
+    if copy.unpacked.is_none() {
+        // What is judged is what the disk has; of a copy just unpacked that is done where it is put back.
+        direct_io::forget_cached(&file, 0);
+    }
     let mut problems = Vec::new();
     let expected = known_hashes(copy, &mut problems)?;
     let is_damaged = copy.record.as_ref().is_some_and(DatabaseRecord::is_damaged);
