@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::backup_set::open_here;
 use crate::error::{IoContext, Result};
+use crate::open_here;
 
 /// Creates `path` with mode 0600 whatever the umask; fails if anything has that name. Nothing is durable yet.
 pub fn create_exclusive(path: &Path) -> Result<File> {

@@ -10,6 +10,7 @@ pub mod host;
 pub mod human;
 #[cfg(feature = "node")]
 mod napi;
+pub mod open_here;
 pub mod operations;
 pub mod priority;
 pub mod progress;

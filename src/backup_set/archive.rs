@@ -12,13 +12,12 @@ use tar::{Builder, EntryType, Header};
 use super::gzip_blocks;
 use super::gzip_gaps;
 use super::names::{self, Artefact};
-use super::open_here;
 use super::tar_stream::{Skip, TarStream};
 use super::timestamp::Timestamp;
 use super::{checksum, metadata};
-use crate::direct_io;
-use crate::direct_io::Block;
+use crate::direct_io::{self, Block};
 use crate::error::{Code, Error, IoContext, Result};
+use crate::open_here;
 
 /// A file on its way into the archive. Its body arrives in parts; together they must have `size` bytes.
 pub struct Member {

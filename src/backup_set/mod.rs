@@ -1,4 +1,4 @@
-//! What a backup set is: names, metadata, checksums, archive. Values in, values out, but for `archive`, which writes a stream, and `open_here`.
+//! What a backup set is: names, metadata, checksums, archive. Values in, values out, but for `archive`, which writes a stream.
 
 pub mod archive;
 pub mod checksum;
@@ -6,7 +6,6 @@ pub mod gzip_blocks;
 pub mod gzip_gaps;
 pub mod metadata;
 pub mod names;
-pub mod open_here;
 pub mod seal;
 pub mod tar_stream;
 pub mod timestamp;

@@ -44,13 +44,8 @@ fn check_archive(project: &Project, set: &SetEntry, warnings: &mut Vec<String>, 
         Ok(contents) => judge_contents(path, project, set, &contents),
         Err(e) if e.code == Code::Abort => Err(e),
         // Another archive than its checksum file speaks of may be damaged in any way.
-        Err(e) => Err(check_own_hash(path, set, &hash_of(path, monitor)?).err().unwrap_or(e)),
+        Err(e) => Err(check_own_hash(path, set, &blocks::hash_on_disk(path, monitor)?).err().unwrap_or(e)),
     }
-}
-
-fn hash_of(path: &Path, monitor: &Monitor) -> Result<String> {
-    let mut file = File::open(path).context("open", path)?;
-    blocks::hash(&mut file, path, monitor, |_| ()).map(|(hash, _)| hash)
 }
 
 fn wrong(path: &Path, code: Code, text: &str) -> Error {
@@ -98,7 +93,7 @@ fn check_only_archive(
         Err(e) if e.code == Code::Abort => return Err(e),
         // Whatever it was, a full disk for instance: what can be seen without unpacking comes first.
         Err(e) => {
-            let hash = hash_of(path, monitor)?;
+            let hash = blocks::hash_on_disk(path, monitor)?;
             check_own_hash(path, set, &hash)?;
             let problems = judge_contents(path, project, set, &archive_contents::read(path, None, monitor)?)?;
             return if problems.is_empty() { Err(e) } else { Ok(problems) };

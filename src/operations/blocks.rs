@@ -10,7 +10,7 @@ use std::thread;
 use sha2::{Digest, Sha256};
 
 use crate::backup_set::checksum;
-use crate::direct_io::{AlignedBytes, Block};
+use crate::direct_io::{self, AlignedBytes, Block};
 use crate::durable;
 use crate::error::{Code, Error, IoContext, Result};
 use crate::priority;
@@ -53,11 +53,12 @@ pub(super) fn read_blocks(file: &mut dyn Read, path: &Path, sink: &mut dyn FnMut
     }
 }
 
-/// The hash of all blocks, as they come.
-pub(super) fn hash_blocks(blocks: &Receiver<Block>) -> String {
+/// The hash of all blocks, as they come. `hashed` is given each right after, while the processor's cache has it.
+pub(super) fn hash_blocks(blocks: &Receiver<Block>, mut hashed: impl FnMut(&Block)) -> String {
     let mut hash = Sha256::new();
     while let Ok(block) = blocks.recv() {
         hash.update(&**block);
+        hashed(&block);
     }
     checksum::hex(&hash.finalize())
 }
@@ -133,6 +134,13 @@ pub(super) fn require_in_place(path: &Path, left: &FileState) -> Result<()> {
             "{shown} was replaced, cut or removed by something else while the backup was made. No backup was made; keep other programs out of the backups folder"
         ),
     ))
+}
+
+/// Hash of the file at `path` as the disk has it.
+pub(super) fn hash_on_disk(path: &Path, monitor: &Monitor) -> Result<String> {
+    let mut file = File::open(path).context("open", path)?;
+    direct_io::forget_cached(&file, 0);
+    hash(&mut file, path, monitor, |_| ()).map(|(hash, _)| hash)
 }
 
 /// Hash and length of the whole file at `path`, through `reader`. `saw` hears of the bytes; cancellation ends it.

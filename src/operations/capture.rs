@@ -2,9 +2,6 @@
 //! read back and checked on the way, then the set is published. Shared by create and by the safety set of a
 //! restore.
 
-use std::fs::File;
-use std::path::Path;
-
 use serde_json::Map;
 
 use super::archive_run;
@@ -19,9 +16,8 @@ use crate::backup_set::metadata::{self, DatabaseRecord, FORMAT, Integrity, Kind,
 use crate::backup_set::names;
 use crate::backup_set::seal;
 use crate::backup_set::timestamp::Timestamp;
-use crate::direct_io;
 use crate::durable;
-use crate::error::{Code, Error, IoContext, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::{Monitor, Phase};
 use crate::project::Project;
 use crate::sqlite::health::{self, Checked, Verdict};
@@ -118,7 +114,7 @@ fn verify_copy(staging: &Staging, copy: &Copy, monitor: &Monitor) -> Result<Opti
             // Before anybody is blamed for what SQLite found.
             require_in_place(&path, &copy.state)?;
             let checked = checked?;
-            if matches!(checked.verdict, Verdict::Damaged(_)) && hash_on_disk(&path, monitor)? != copy.record.sha256 {
+            if matches!(checked.verdict, Verdict::Damaged(_)) && blocks::hash_on_disk(&path, monitor)? != copy.record.sha256 {
                 return Err(bad_disk(&path));
             }
             Some(checked)
@@ -128,12 +124,6 @@ fn verify_copy(staging: &Staging, copy: &Copy, monitor: &Monitor) -> Result<Opti
     monitor.check()?;
     monitor.advance(&copy.record.source, copy.record.size);
     Ok(checked)
-}
-
-fn hash_on_disk(path: &Path, monitor: &Monitor) -> Result<String> {
-    let mut file = File::open(path).context("open", path)?;
-    direct_io::forget_cached(&file, 0);
-    blocks::hash(&mut file, path, monitor, |_| ()).map(|(hash, _)| hash)
 }
 
 /// The record with what was found.

@@ -40,7 +40,7 @@ pub(super) fn aside<T>(inner: &mut dyn Read, work: impl FnOnce(&mut dyn Read) ->
         let (hasher, blocks) = sync_channel(IN_FLIGHT);
         let hash = thread::Builder::new()
             .name("backup-hash".into())
-            .spawn_scoped(scope, move || hash_blocks(&blocks))
+            .spawn_scoped(scope, move || hash_blocks(&blocks, |_| ()))
             .map_err(Error::no_thread)?;
         let mut reader = Reader { inner, hasher, block: Block::default(), offset: 0 };
         let done = work(&mut reader);

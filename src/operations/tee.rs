@@ -7,11 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use sha2::{Digest, Sha256};
-
-use super::blocks::{IN_FLIGHT, panicked};
+use super::blocks::{IN_FLIGHT, hash_blocks, panicked};
 use super::read_back::{Follower, Print};
-use crate::backup_set::checksum;
 use crate::direct_io::{Block, Writer};
 use crate::error::{Code, Error, IoContext, Result};
 use crate::progress::Monitor;
@@ -101,18 +98,15 @@ fn start<'scope>(scope: &'scope Scope<'scope, '_>, follower: Follower<'scope>) -
     thread::Builder::new().name("backup-read-back".into()).spawn_scoped(scope, move || follower.follow()).map_err(Error::no_thread)
 }
 
-/// The hash of all blocks, as they come. A print of each goes to whoever compares them with the disk: made here, of what is in
-/// the processor's cache, so that what happens to a block in memory between its hash and the disk is noticed.
+/// The hash of all blocks. A print of each goes to whoever compares them with the disk: made right here, so that what happens to
+/// a block in memory between its hash and the disk is noticed.
 fn hash(blocks: &Receiver<Block>, print: Option<&Sender<Print>>) -> String {
-    let mut hash = Sha256::new();
-    while let Ok(block) = blocks.recv() {
-        hash.update(&**block);
+    hash_blocks(blocks, |block| {
         if let Some(print) = print {
             // Nobody listens where reading has failed, which comes out in its place.
-            let _ = print.send(Print::of(&block));
+            let _ = print.send(Print::of(block));
         }
-    }
-    checksum::hex(&hash.finalize())
+    })
 }
 
 /// Writes blocks until there are no more, as many at once as are worth it, and flushes them to disk; how many bytes there were,
