@@ -35,18 +35,30 @@ mod descriptors {
     pub fn any_of(identity: (u64, u64)) -> bool {
         // Where nothing is listed (no /proc), nothing is known, and hard links are files like any others.
         let Ok(list) = fs::read_dir(LISTED) else { return false };
-        list.flatten().map(|entry| entry.path()).any(|descriptor| {
-            fs::metadata(&descriptor).is_ok_and(|m| m.is_file() && (m.dev(), m.ino()) == identity) && !is_ours(&descriptor)
-        })
+        list.flatten().any(|entry| is_anothers(&entry.path(), identity))
     }
 
-    /// By the name that the file was opened with: another run of this process may be reading the copy, or another hard link
-    /// of it in a snapshot of the backups folder. Where the system does not tell that name, it may be anybody's.
-    fn is_ours(descriptor: &Path) -> bool {
-        let Ok(opened) = fs::read_link(descriptor) else { return false };
-        let name = opened.file_name().unwrap_or_default().to_string_lossy();
+    /// Whether a descriptor is of that file, and was opened by a name that is not one of ours: another run of this process may
+    /// be reading the copy, or another hard link of it in a snapshot of the backups folder. Other threads close descriptors and
+    /// get the same numbers anew meanwhile, so it is looked at until name and file belong together.
+    fn is_anothers(descriptor: &Path, identity: (u64, u64)) -> bool {
+        loop {
+            let name = opened_as(descriptor);
+            if !fs::metadata(descriptor).is_ok_and(|m| m.is_file() && (m.dev(), m.ino()) == identity) {
+                return false;
+            }
+            if opened_as(descriptor) == name {
+                // Without a name it was closed before and after; where the system tells no names, it may be anybody's.
+                let unnamed = !LISTED.starts_with("/proc");
+                return name.map_or(unnamed, |name| names::parse(&name).is_none() && names::parse_in_use(&name).is_none());
+            }
+        }
+    }
+
+    fn opened_as(descriptor: &Path) -> Option<String> {
+        let opened = fs::read_link(descriptor).ok()?;
+        let name = opened.file_name()?.to_string_lossy();
         // So a name looks that is no more.
-        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-        names::parse(name).is_some() || names::parse_in_use(name).is_some()
+        Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
     }
 }
